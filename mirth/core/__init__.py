@@ -1,0 +1,1 @@
+"""Types, trees, keys, safe numerics, outcomes. Knows no statistics and no sampler."""

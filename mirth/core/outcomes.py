@@ -1,0 +1,41 @@
+"""Outcomes of runs and verdicts on chains, as full sentences."""
+
+from __future__ import annotations
+
+import enum
+
+
+class MirthWarning(UserWarning):
+    """Something that a user should know; the result is valid."""
+
+
+class ChainVerdict(enum.Enum):
+    """What became of one chain. The value is a sentence about it."""
+
+    MOVED = "The chain moved and predicts at least as well as its start."
+    FROZEN = "The chain did not move from its start; its draws are copies of one network."
+    DIVERGING = "The chain kept proposing non-finite points; its steps were reverted."
+    WORSE_THAN_START = "The chain predicts held-back rows worse than the network it started from."
+
+
+class Outcome(enum.Enum):
+    """How a run ended. The value is a sentence about it."""
+
+    FINISHED = "The run finished its budget."
+    NON_FINITE_TARGET = "The log density is not finite at the start of every chain."
+
+
+class SamplingError(RuntimeError):
+    """A run that cannot give a valid result.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        How the run ended.
+    detail : str
+        What was seen, and what to do.
+    """
+
+    def __init__(self, outcome: Outcome, detail: str):
+        super().__init__(f"{outcome.value} {detail}")
+        self.outcome = outcome

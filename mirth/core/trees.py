@@ -1,0 +1,52 @@
+"""Small vector-space operations on pytrees of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+
+def tree_size(tree: PyTree) -> int:
+    """Give the number of scalars in all leaves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tree_size({"a": np.zeros((2, 3)), "b": np.zeros(4)})
+    10
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def tree_dot(a: PyTree, b: PyTree) -> Float[Array, ""]:
+    """Inner product over all leaves."""
+    return jnp.asarray(sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b))))
+
+
+def tree_norm(a: PyTree) -> Float[Array, ""]:
+    """Euclidean norm over all leaves."""
+    return jnp.sqrt(tree_dot(a, a))
+
+
+def tree_normal(key: jax.Array, like: PyTree, num: int) -> list[PyTree]:
+    """Draw ``num`` trees of standard Normal numbers shaped like ``like`` from one key."""
+    leaves, treedef = jax.tree.flatten(like)
+    draws = [
+        jax.random.normal(jax.random.fold_in(key, i), (num, *leaf.shape), leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    ]
+    return [jax.tree.unflatten(treedef, [draw[n] for draw in draws]) for n in range(num)]
+
+
+def tree_all_finite(*trees: PyTree) -> Bool[Array, ""]:
+    """Tell whether every number in every leaf is finite."""
+    leaves = jax.tree.leaves(trees)
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def tree_select(condition: Bool[Array, ""], if_true: Any, if_false: Any) -> Any:
+    """Choose between two trees leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)

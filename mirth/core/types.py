@@ -1,0 +1,53 @@
+"""Types that every layer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree, Shaped
+
+Params: TypeAlias = PyTree
+"""What is sampled: any pytree of floating point arrays."""
+
+Key: TypeAlias = jax.Array
+"""A typed JAX key, from ``jax.random.key``."""
+
+LogDensityFn: TypeAlias = Callable[[Any], Float[Array, ""]]
+"""An unnormalised log density: position -> scalar. All that a sampler ever sees of a model."""
+
+
+class Batch(NamedTuple):
+    """Rows that a log density is conditioned on.
+
+    Parameters
+    ----------
+    x : array of shape (data, features)
+        Inputs, already scaled.
+    y : array of shape (data,) or (data, targets)
+        Targets: scaled numbers, or class indices.
+    weights : array of shape (data,), optional
+        Weight of each row's log likelihood; None means 1. Padding rows have weight 0.
+    num_rows : scalar, optional
+        Number of rows that are not padding; None means all of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = Batch(np.zeros((3, 2)), np.zeros(3))
+    >>> batch.weights is None
+    True
+    """
+
+    x: Float[Array, "data features"]
+    y: Shaped[Array, "data ..."]
+    weights: Float[Array, " data"] | None = None
+    num_rows: Float[Array, ""] | int | None = None
+
+    def weighted(self) -> Batch:
+        """Give every row an explicit weight."""
+        if self.weights is not None:
+            return self
+        return self._replace(weights=jnp.ones(self.x.shape[0], self.x.dtype))

@@ -1,0 +1,181 @@
+"""Checks of arguments at the public boundary: the text names argument, value and fix."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+
+MAX_LISTED = 20  # a table may have thousands of columns; an error message should fit a screen
+
+
+def nearest_name(name: str, options: Iterable[str]) -> str | None:
+    """Find the option that a mistyped name most likely means.
+
+    Parameters
+    ----------
+    name : str
+        What was typed; upper and lower case are alike.
+    options : iterable of str
+        The known names.
+
+    Returns
+    -------
+    str or None
+        The nearest option (``difflib`` ratio at least 0.6), None if nothing is near.
+
+    Examples
+    --------
+    >>> nearest_name("rleu", ["relu", "tanh"])
+    'relu'
+    >>> nearest_name("sigmoid", ["relu", "tanh"]) is None
+    True
+    """
+    folded = {option.casefold(): option for option in options}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
+def check_name(argument: str, value: str, options: Iterable[str]) -> str:
+    """Check that a name is one of the known ones.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    value : str
+        The name to check.
+    options : iterable of str
+        The known names.
+
+    Returns
+    -------
+    str
+        ``value``.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not text.
+    ValueError
+        If ``value`` is not among ``options``; the nearest one is suggested.
+
+    Examples
+    --------
+    >>> check_name("activation", "relu", ["relu", "tanh"])
+    'relu'
+    >>> check_name("activation", "rleu", ["relu", "tanh"])
+    Traceback (most recent call last):
+    ...
+    ValueError: activation='rleu' is not known; did you mean 'relu'? Known: relu, tanh.
+    """
+    options = list(options)
+    listed = ", ".join(options[:MAX_LISTED])
+    if len(options) > MAX_LISTED:
+        listed += f" and {len(options) - MAX_LISTED} more"
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{argument}={value!r} must be a name (str), not {type(value).__name__}. "
+            f"Known: {listed}."
+        )
+    if value not in options:
+        near = nearest_name(value, options)
+        hint = "" if near is None else f"; did you mean {near!r}?"
+        raise ValueError(f"{argument}={value!r} is not known{hint or '.'} Known: {listed}.")
+    return value
+
+
+def check_int(argument: str, value: object, *, minimum: int | None = None) -> int:
+    """Check that a value is a whole number, and not too small.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    value : int
+        The value to check; NumPy integers are accepted, booleans and floats are not.
+    minimum : int, optional
+        The least value allowed; None for no limit.
+
+    Returns
+    -------
+    int
+        ``value`` as a Python integer.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not an integer.
+    ValueError
+        If ``value`` is below ``minimum``.
+
+    Examples
+    --------
+    >>> check_int("num_chains", 4, minimum=1)
+    4
+    >>> check_int("num_chains", 0, minimum=1)
+    Traceback (most recent call last):
+    ...
+    ValueError: num_chains=0 must be at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{argument}={value!r} must be an integer, not {type(value).__name__}.")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{argument}={int(value)} must be at least {minimum}.")
+    return int(value)
+
+
+def check_real(
+    argument: str,
+    value: object,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """Check that a value is a finite number inside an interval.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    value : float
+        The value to check; integers and NumPy scalars are accepted, booleans are not.
+    low, high : float, optional
+        Ends of the interval; None for no limit.
+    low_open, high_open : bool, default=False
+        Whether that end itself is excluded.
+
+    Returns
+    -------
+    float
+        ``value`` as a Python number.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not a real number.
+    ValueError
+        If ``value`` is NaN, infinite, or outside the interval.
+
+    Examples
+    --------
+    >>> check_real("momentum", 0.5, low=0, high=1)
+    0.5
+    >>> check_real("step_size", -1.0, low=0, low_open=True)
+    Traceback (most recent call last):
+    ...
+    ValueError: step_size=-1.0 must be a finite number in (0, inf).
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{argument}={value!r} must be a number, not {type(value).__name__}.")
+    number = float(value)
+    too_low = low is not None and (number < low or (low_open and number == low))
+    too_high = high is not None and (number > high or (high_open and number == high))
+    if too_low or too_high or not math.isfinite(number):
+        left = "(-inf" if low is None else f"{'(' if low_open else '['}{low:g}"
+        right = "inf)" if high is None else f"{high:g}{')' if high_open else ']'}"
+        raise ValueError(f"{argument}={number!r} must be a finite number in {left}, {right}.")
+    return number

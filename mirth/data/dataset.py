@@ -1,0 +1,161 @@
+"""The rows that a model is conditioned on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from numpy import ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Inputs, targets and weights of N rows, checked once when the object is made.
+
+    Everything is held as NumPy arrays on the host: ``x``, ``weights`` and real targets as float32,
+    whole-number and boolean targets as int32. Arrays that have this type already are not copied. A
+    column whose offset is far larger than its spread (time stamps, say) loses its digits in
+    float32, so scale such inputs first: ``Standardizer`` computes in float64.
+
+    Parameters
+    ----------
+    x : array of shape (N, features)
+        Inputs, finite.
+    y : array of shape (N,) or (N, targets)
+        Targets, finite: real numbers, or class indices and counts as integers.
+    weights : array of shape (N,), optional
+        Weight of each row's log likelihood, non-negative and not all zero; None means 1.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold numbers.
+    ValueError
+        If shapes do not fit together, there are no rows, values are not finite in the types above,
+        or weights are negative or all zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dataset = Dataset(np.zeros((3, 2)), np.array([0, 1, 1]))
+    >>> len(dataset), dataset.num_features, str(dataset.y.dtype)
+    (3, 2, 'int32')
+    >>> Dataset(np.array([[0.0], [np.nan]]), np.zeros(2))
+    Traceback (most recent call last):
+    ...
+    ValueError: x holds 1 value that is not finite ..., the first at x[1, 0]; ...
+    """
+
+    x: Float[ndarray, "data features"]
+    y: Shaped[ndarray, "data ..."]
+    weights: Float[ndarray, " data"] | None = None
+
+    def __post_init__(self) -> None:
+        x, y = _as_float32("x", self.x), _as_targets(self.y)
+        if x.ndim != 2 or x.shape[1] == 0:
+            raise ValueError(
+                f"x must have shape (N, features) with at least one feature, got {x.shape}; "
+                "a single feature is x[:, None]."
+            )
+        if len(x) == 0:
+            raise ValueError(f"x must have at least one row, got shape {x.shape}.")
+        if y.ndim not in (1, 2) or len(y) != len(x) or y.size == 0:
+            raise ValueError(
+                f"y must have shape ({len(x)},) or ({len(x)}, targets), one row for each row of x, "
+                f"got {y.shape}."
+            )
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "y", y)
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _as_weights(self.weights, len(x)))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def num_features(self) -> int:
+        """Number of columns of ``x``."""
+        return int(self.x.shape[1])
+
+    def take(self, indices: Int[ndarray, " rows"]) -> Dataset:
+        """Select rows.
+
+        Parameters
+        ----------
+        indices : array of shape (rows,)
+            Row numbers in the order wanted, repeats allowed; or a boolean mask of shape (N,).
+
+        Returns
+        -------
+        Dataset
+            These rows of ``x``, ``y`` and ``weights``.
+
+        Raises
+        ------
+        IndexError
+            If a row number is not below N.
+        ValueError
+            If no row is selected, or only rows of weight zero.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> dataset = Dataset(np.arange(6.0).reshape(3, 2), np.array([0.0, 1.0, 2.0]))
+        >>> dataset.take([2, 0]).y.tolist()
+        [2.0, 0.0]
+        """
+        rows = np.asarray(indices)
+        weights = None if self.weights is None else self.weights[rows]
+        return Dataset(self.x[rows], self.y[rows], weights)
+
+
+def _as_float32(argument: str, value: Any) -> Float[ndarray, "..."]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{argument} must hold real numbers, got an array of type {array.dtype}; encode text "
+            "and categories as numbers first."
+        )
+    with np.errstate(over="ignore"):  # the next lines report what overflowed
+        array = array.astype(np.float32, copy=False)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        count = int(bad.sum())
+        first = ", ".join(str(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        raise ValueError(
+            f"{argument} holds {count} value{'s that are' if count > 1 else ' that is'} not finite "
+            f"in float32 (NaN, infinite or beyond 3.4e38), the first at {argument}[{first}]; "
+            "remove these rows or fill in the values."
+        )
+    return array
+
+
+def _as_targets(value: Any) -> Shaped[ndarray, "..."]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iub":
+        return _as_float32("y", array)
+    limits = np.iinfo(np.int32)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise ValueError(
+            f"y holds integers from {array.min()} to {array.max()}, which int32 cannot hold; "
+            "pass real targets as floats."
+        )
+    return array.astype(np.int32, copy=False)
+
+
+def _as_weights(value: Any, num_rows: int) -> Float[ndarray, " data"]:
+    weights = _as_float32("weights", value)
+    if weights.shape != (num_rows,):
+        raise ValueError(
+            f"weights must have shape ({num_rows},), one for each row of x, got {weights.shape}."
+        )
+    if weights.min() < 0:
+        first = int((weights < 0).argmax())
+        raise ValueError(
+            f"weights[{first}]={float(weights[first])} is negative; weights must be at least 0."
+        )
+    if weights.max() == 0:
+        raise ValueError("weights are all zero; at least one row must count.")
+    return weights

@@ -1,0 +1,14 @@
+"""The scikit-learn face: estimators for tables."""
+
+from mirth.estimators.classifier import BNNClassifier, EntropySplit
+from mirth.estimators.diagnostics import Diagnostics, diagnose
+from mirth.estimators.regressor import BNNRegressor, VarianceSplit
+
+__all__ = [
+    "BNNClassifier",
+    "BNNRegressor",
+    "Diagnostics",
+    "EntropySplit",
+    "VarianceSplit",
+    "diagnose",
+]

@@ -1,0 +1,163 @@
+"""What the estimators share: parameters, checks, scaling, the fit, health."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, Self, cast
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+
+from mirth.core.outcomes import MirthWarning
+from mirth.core.validation import check_int, check_name
+from mirth.data import Dataset, Standardizer
+from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
+from mirth.inference import Posterior, configure_cpu_devices, infer, resolve_method
+from mirth.model import MLP, Likelihood, Model, NormalPrior, Prior
+from mirth.prediction import make_predictive
+
+PRIORS = {"normal": NormalPrior}
+"""Priors by name."""
+
+
+class BaseBNN(BaseEstimator):
+    """Common part of :class:`BNNRegressor` and :class:`BNNClassifier`."""
+
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    likelihood: str | Likelihood
+    prior: str | Prior
+    method: Any
+    n_members: int
+    validation_fraction: float
+    random_state: Any
+    verbose: int | bool
+
+    posterior_: Posterior
+
+    def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
+        """Scale the inputs, sample the posterior, judge the chains."""
+        configure_cpu_devices()
+        check_int("n_members", self.n_members, minimum=1)
+        method = resolve_method(self.method)
+        network = MLP(
+            tuple(np.atleast_1d(self.hidden_layer_sizes).astype(int).tolist()),
+            num_outputs=likelihood.num_outputs,
+            activation=self.activation,
+        )
+        self.model_ = Model(network, likelihood, _resolve_prior(self.prior))
+        self.x_scaler_ = Standardizer.fit(x, weights)
+        _note_constant_columns(x)
+        scaled = self.x_scaler_.transform(x)
+        self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.posterior_ = infer(
+            self.model_,
+            Dataset(scaled, y, weights),
+            method,
+            num_chains=self.n_members,
+            seed=self.seed_,
+            validation_fraction=self.validation_fraction,
+            verbose=self.verbose,
+        )
+        self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
+        self._diagnostics: Diagnostics | None = None
+        self.verdicts_ = judge(self.posterior_)
+        return self
+
+    def _validate_fit(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Check the rows once, with at least two of them."""
+        X, y = validate_data(
+            self, X, y, dtype=np.float64, ensure_min_samples=2, y_numeric=self._is_numeric
+        )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+            if not sample_weight.any():
+                raise ValueError("sample_weight is zero for every row; there is nothing to fit.")
+        return X, y, sample_weight
+
+    _is_numeric = False
+
+    def _predictive(self, X: Any, **options: Any) -> Any:
+        """Predictive distribution of new rows."""
+        check_is_fitted(self, "posterior_")
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        scaled = self.x_scaler_.transform(X)
+        return make_predictive(
+            self.model_, self.posterior_.draws, scaled, seed=self.seed_, **options
+        )
+
+    @property
+    def diagnostics_(self) -> Diagnostics:
+        """Health of the chains: one verdict each, effective sample sizes, R-hat.
+
+        Computed when it is first asked for, on up to 200 training rows.
+        """
+        check_is_fitted(self, "posterior_")
+        if self._diagnostics is None:
+            self._diagnostics = diagnose(self.posterior_, self._diagnostic_rows)
+        return self._diagnostics
+
+    def as_deep_ensemble(self) -> Self:
+        """Give the deep ensemble that the chains started from, as a fitted estimator.
+
+        It predicts with the same methods and costs no second fit, so that what sampling has
+        gained can be measured.
+
+        Returns
+        -------
+        estimator
+            A copy that predicts with the starts of the chains.
+        """
+        check_is_fitted(self, "posterior_")
+        other = copy.copy(self)
+        other.posterior_ = self.posterior_.start_as_posterior()
+        other._diagnostics = None
+        return other
+
+
+def _resolve_prior(prior: Any) -> Prior:
+    """Turn a name into a prior."""
+    if isinstance(prior, str):
+        return PRIORS[check_name("prior", prior, list(PRIORS))]()
+    if not isinstance(prior, Prior):
+        raise TypeError(
+            f"prior={prior!r} must be a name ({', '.join(PRIORS)}) or a prior object such as "
+            "mirth.NormalPrior(scale=0.5)."
+        )
+    return prior
+
+
+def resolve_likelihood(likelihood: Any, known: dict[str, type[Likelihood]]) -> Likelihood:
+    """Turn a name into a likelihood; check that an object is of the right kind."""
+    if isinstance(likelihood, str):
+        return known[check_name("likelihood", likelihood, list(known))]()
+    if not isinstance(likelihood, tuple(known.values())):
+        raise TypeError(
+            f"likelihood={likelihood!r} must be a name ({', '.join(known)}) or an object of "
+            f"{', '.join(kind.__name__ for kind in known.values())}."
+        )
+    return cast(Likelihood, likelihood)
+
+
+def _note_constant_columns(x: np.ndarray) -> None:
+    """Warn of columns that cannot tell rows apart; they are harmless."""
+    constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
+    if len(constant):
+        shown = ", ".join(map(str, constant[:10])) + (", ..." if len(constant) > 10 else "")
+        warnings.warn(
+            f"Columns {shown} of X are constant ({len(constant)} in all); they carry no "
+            "information and could be dropped.",
+            MirthWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,180 @@
+"""Health of a posterior's chains, in one object that prints as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mirth.core.outcomes import ChainVerdict, MirthWarning
+from mirth.evaluation import (
+    function_space_diagnostics,
+    judge_chains,
+    parameter_space_diagnostics,
+    relative_displacement,
+    summarize_health,
+)
+from mirth.inference import Posterior
+
+_MIN_DRAWS = 16  # four parts of four draws each for the chain-wise split R-hat
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """Health of every chain.
+
+    Function space means the outputs of the network at up to 200 rows, parameter space up to 500
+    weights. Chains of one ensemble sit in different modes of the weights, so only the chain-wise
+    R-hat is meaningful there.
+
+    Parameters
+    ----------
+    verdicts : list of ChainVerdict
+        One per chain.
+    ess_function, ess_parameters : array of shape (chains,)
+        Effective sample size, median over rows and outputs, or over weights; NaN if there are
+        fewer than 16 draws.
+    rhat_function, rhat_parameters : array of shape (chains,)
+        Split R-hat of each chain alone, median likewise.
+    lppd_start, lppd_chain : array of shape (chains,)
+        LPPD of the validation rows by the start and by the chain, nats per row, scaled targets.
+    divergence_rate : array of shape (chains,)
+        Share of the sampling steps that were reverted.
+    step_size, L : array of shape (chains,)
+        Settings of the sampler; NaN for a deep ensemble.
+    """
+
+    verdicts: list[ChainVerdict]
+    ess_function: np.ndarray
+    rhat_function: np.ndarray
+    ess_parameters: np.ndarray
+    rhat_parameters: np.ndarray
+    lppd_start: np.ndarray
+    lppd_chain: np.ndarray
+    divergence_rate: np.ndarray
+    step_size: np.ndarray
+    L: np.ndarray
+
+    @property
+    def summary(self) -> str:
+        """One sentence about all chains."""
+        return summarize_health(self.verdicts)
+
+    def __str__(self) -> str:
+        """Tabulate the chains."""
+        columns = {
+            "start": self.lppd_start,
+            "LPPD": self.lppd_chain,
+            "ESS f": self.ess_function,
+            "Rhat f": self.rhat_function,
+            "ESS w": self.ess_parameters,
+            "Rhat w": self.rhat_parameters,
+            "step": self.step_size,
+            "L": self.L,
+        }
+        lines = ["chain  verdict           " + "".join(f"{name:>9}" for name in columns)]
+        for k, verdict in enumerate(self.verdicts):
+            cells = "".join(f"{values[k]:9.3g}" for values in columns.values())
+            lines.append(f"{k:5d}  {verdict.name.lower().replace('_', ' '):18s}{cells}")
+        return "\n".join([*lines, self.summary])
+
+
+def divergence_rate(posterior: Posterior) -> np.ndarray:
+    """Share of the sampling steps of each chain that were reverted."""
+    if "diverging" not in posterior.sample_stats:
+        return np.zeros(posterior.num_chains)
+    reverted = posterior.sample_stats["diverging"].sum(axis=1)
+    return reverted / max(1, posterior.num_sampling_steps)
+
+
+def judge(posterior: Posterior) -> list[ChainVerdict]:
+    """Judge every chain, and warn of those that are not healthy.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        What was sampled.
+
+    Returns
+    -------
+    list of ChainVerdict
+        One per chain.
+    """
+    if posterior.tuning is None:
+        return [ChainVerdict.MOVED] * posterior.num_chains
+    verdicts = judge_chains(
+        _distance(posterior),
+        divergence_rate(posterior),
+        posterior.lppd_chain,
+        posterior.lppd_start,
+        lppd_standard_error=posterior.lppd_se,
+    )
+    if any(verdict is not ChainVerdict.MOVED for verdict in verdicts):
+        warnings.warn(
+            f"{summarize_health(verdicts)} Look at diagnostics_; a longer warm-up or another "
+            "random_state often helps.",
+            MirthWarning,
+            stacklevel=4,
+        )
+    return verdicts
+
+
+def _distance(posterior: Posterior) -> np.ndarray:
+    """How far each chain went from its start, relative to the start's norm."""
+    start = [np.reshape(leaf, (leaf.shape[0], 1, -1)) for leaf in jax.tree.leaves(posterior.start)]
+    path = np.concatenate([np.concatenate(start, axis=2), posterior.positions()[:, -1:]], axis=1)
+    return relative_displacement(path)
+
+
+def diagnose(posterior: Posterior, x: np.ndarray) -> Diagnostics:
+    """Compute the health of all chains.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        What was sampled.
+    x : array of shape (rows, features)
+        Scaled inputs at which the outputs are looked at.
+
+    Returns
+    -------
+    Diagnostics
+        Verdicts, effective sample sizes, R-hat.
+    """
+    num_chains = posterior.num_chains
+    nothing = np.full(num_chains, np.nan)
+    ess_f, rhat_f, ess_w, rhat_w = (nothing,) * 4
+    if posterior.num_draws >= _MIN_DRAWS:
+        function = function_space_diagnostics(_outputs(posterior, x))
+        parameters = parameter_space_diagnostics(posterior.positions())
+        ess_f, rhat_f = function.ess, function.rhat
+        ess_w, rhat_w = parameters.ess, parameters.rhat
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MirthWarning)
+        verdicts = judge(posterior)
+    return Diagnostics(
+        verdicts=verdicts,
+        ess_function=ess_f,
+        rhat_function=rhat_f,
+        ess_parameters=ess_w,
+        rhat_parameters=rhat_w,
+        lppd_start=posterior.lppd_start,
+        lppd_chain=posterior.lppd_chain,
+        divergence_rate=divergence_rate(posterior),
+        step_size=nothing if posterior.tuning is None else posterior.tuning.step_size,
+        L=nothing if posterior.tuning is None else posterior.tuning.L,
+    )
+
+
+def _outputs(posterior: Posterior, x: np.ndarray) -> np.ndarray:
+    """Outputs of the network, (chains, draws, rows, outputs)."""
+    rows = jnp.asarray(x)
+    outputs = jax.jit(
+        lambda draws: jax.lax.map(
+            lambda chain: jax.lax.map(lambda p: posterior.model.outputs(p, rows), chain), draws
+        )
+    )
+    return np.asarray(outputs(posterior.draws))

@@ -1,0 +1,286 @@
+"""The regressor."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.base import RegressorMixin
+from sklearn.utils import check_random_state
+
+from mirth.core.validation import check_int
+from mirth.data import Standardizer
+from mirth.estimators._base import BaseBNN, resolve_likelihood
+from mirth.inference import MILE
+from mirth.model import HomoscedasticNormal, Likelihood, Normal, Prior
+from mirth.prediction import Predictive
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "normal": Normal,
+    "homoscedastic": HomoscedasticNormal,
+}
+"""Likelihoods of the regressor by name."""
+
+
+class VarianceSplit(NamedTuple):
+    """Predictive variance and its two parts, arrays of shape (rows,) in squared units of y.
+
+    Parameters
+    ----------
+    total : array
+        Variance of the predictive distribution, the sum of the two parts.
+    aleatoric : array
+        Noise that more data would not remove.
+    epistemic : array
+        Disagreement of the draws, which more data would remove.
+    """
+
+    total: np.ndarray
+    aleatoric: np.ndarray
+    epistemic: np.ndarray
+
+
+class BNNRegressor(RegressorMixin, BaseBNN):
+    r"""Bayesian neural network for regression.
+
+    A multi-layer perceptron with a prior on its weights; the posterior is sampled by ``method``
+    and predictions are exact mixtures over all draws,
+
+    .. math:: p(y \mid x, D) = \frac1S \sum_{s=1}^{S} p(y \mid x, \theta_s).
+
+    Inputs and target are standardised inside with statistics of the training rows; everything
+    comes back in original units.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int, default=(16, 16, 16)
+        Width of each hidden layer.
+    activation : str, default="relu"
+        One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity.
+    likelihood : {"normal", "homoscedastic"} or likelihood object, default="normal"
+        Noise that differs from row to row, or one learnt noise level.
+    prior : "normal" or prior object, default="normal"
+        Prior of every weight and bias; ``mirth.NormalPrior(scale=...)`` for another scale.
+    method : {"mile", "deep_ensemble"} or method object, default="mile"
+        How the posterior is found; ``mirth.MILE(n_warmup=...)`` for another budget. The fields of
+        an object can be searched as ``method__n_warmup``.
+    n_members : int, default=10
+        Networks, and chains that start from them.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held back to stop the optimisation.
+    normalize_y : bool, default=True
+        Standardise the target inside. If False the prior has to fit the scale of the target.
+    random_state : int, RandomState or None, default=None
+        Seed; the same int gives the same draws on CPU.
+    verbose : int or bool, default=False
+        1 shows a bar on a terminal and plain lines elsewhere, 2 always plain lines.
+
+    Attributes
+    ----------
+    posterior_ : Posterior
+        Draws, statistics and reports.
+    diagnostics_ : Diagnostics
+        Verdict, effective sample size and R-hat of every chain; prints as a table.
+    verdicts_ : list of ChainVerdict
+        The verdicts alone, without the cost of the rest.
+    model_ : Model
+        Network, likelihood and prior.
+    x_scaler_, y_scaler_ : Standardizer
+        Scaling of inputs and target.
+    n_features_in_ : int
+        Number of columns of X.
+    seed_ : int
+        Seed drawn from ``random_state``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        At ``fit``, if a parameter or the data cannot be used; the text says what to change.
+
+    References
+    ----------
+    .. [1] Sommer et al., arXiv 2502.06335 (MILE).
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> X = np.linspace(-2, 2, 60)[:, None]
+    >>> y = 3 * X[:, 0] + np.random.default_rng(0).normal(size=60)
+    >>> method = mirth.MILE(n_warmup=200, n_samples=20)
+    >>> reg = mirth.BNNRegressor((8,), method=method, n_members=2, random_state=0).fit(X, y)
+    >>> reg.predict_interval(X, confidence_level=0.9).shape
+    (60, 2)
+    """
+
+    _is_numeric = True
+
+    def __init__(
+        self,
+        hidden_layer_sizes: tuple[int, ...] = (16, 16, 16),
+        *,
+        activation: str = "relu",
+        likelihood: str | Likelihood = "normal",
+        prior: str | Prior = "normal",
+        method: str | MILE | Any = "mile",
+        n_members: int = 10,
+        validation_fraction: float = 0.1,
+        normalize_y: bool = True,
+        random_state: Any = None,
+        verbose: int | bool = False,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.prior = prior
+        self.method = method
+        self.n_members = n_members
+        self.validation_fraction = validation_fraction
+        self.normalize_y = normalize_y
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit to rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            Inputs, finite numbers in any units.
+        y : array-like of shape (rows,)
+            Target, finite numbers in any units.
+        sample_weight : array-like of shape (rows,), optional
+            Weight of each row's log likelihood: a weight of 2 counts as two equal rows.
+
+        Returns
+        -------
+        BNNRegressor
+            The fitted estimator.
+        """
+        X, y, sample_weight = self._validate_fit(X, y, sample_weight)
+        if np.ptp(y) == 0:
+            raise ValueError(
+                f"y is constant ({y.flat[0]:g} in all {len(y)} rows); there is nothing to learn. "
+                "Check that the right column is the target."
+            )
+        self.y_scaler_ = (
+            Standardizer.fit(y, sample_weight)
+            if self.normalize_y
+            else Standardizer(np.zeros(1), np.ones(1))
+        )
+        likelihood = resolve_likelihood(self.likelihood, LIKELIHOODS)
+        return self._fit(X, self.y_scaler_.transform(y), likelihood, sample_weight)
+
+    def predict_dist(self, X: Any) -> Predictive:
+        """Predictive distribution of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            New inputs.
+
+        Returns
+        -------
+        Predictive
+            Mixture with ``mean, variance, std, epistemic, aleatoric, cdf, quantile, interval,
+            log_prob, sample, crps``, all in the units of y.
+        """
+        shift, scale = (float(s[0]) for s in self._target_scaling())
+        return self._predictive(X, shift=shift, scale=scale)
+
+    def _target_scaling(self) -> tuple[np.ndarray, np.ndarray]:
+        scaler = getattr(self, "y_scaler_", None)
+        return (np.zeros(1), np.ones(1)) if scaler is None else (scaler.mean, scaler.scale)
+
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> Float[np.ndarray, " rows"] | tuple[np.ndarray, np.ndarray]:
+        """Predictive mean, and optionally standard deviation, of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            New inputs.
+        return_std : bool, default=False
+            Also return the standard deviation.
+
+        Returns
+        -------
+        mean : array of shape (rows,)
+            Predictive mean, in the units of y.
+        std : array of shape (rows,)
+            Predictive standard deviation (noise and disagreement), if asked for.
+        """
+        dist = self.predict_dist(X)
+        return (dist.mean(), dist.std()) if return_std else dist.mean()
+
+    def predict_interval(self, X: Any, confidence_level: Any = 0.9) -> np.ndarray:
+        """Central predictive interval of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            New inputs.
+        confidence_level : float or sequence of float, default=0.9
+            Probability inside the interval.
+
+        Returns
+        -------
+        array of shape (rows, 2) or (rows, 2, levels)
+            Lower and upper bound, in the units of y.
+        """
+        return self.predict_dist(X).interval(confidence_level)
+
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
+        """Quantiles of each row's predictive distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            New inputs.
+        quantiles : sequence of float, default=(0.05, 0.5, 0.95)
+            Probabilities below the values asked for.
+
+        Returns
+        -------
+        array of shape (rows, quantiles)
+            In the units of y.
+        """
+        return self.predict_dist(X).quantile(np.atleast_1d(quantiles))
+
+    def predict_uncertainty(self, X: Any) -> VarianceSplit:
+        """Predictive variance, split into noise and disagreement of the draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            New inputs.
+
+        Returns
+        -------
+        VarianceSplit
+            ``total``, ``aleatoric`` and ``epistemic``, in squared units of y.
+        """
+        dist = self.predict_dist(X)
+        return VarianceSplit(dist.variance(), dist.aleatoric(), dist.epistemic())
+
+    def sample_predictive(self, X: Any, n_draws: int = 100, random_state: Any = None) -> np.ndarray:
+        """Draw targets from the predictive distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            New inputs.
+        n_draws : int, default=100
+            Values to draw for each row.
+        random_state : int, RandomState or None, default=None
+            Seed of the draws.
+
+        Returns
+        -------
+        array of shape (n_draws, rows)
+            In the units of y.
+        """
+        check_int("n_draws", n_draws, minimum=1)
+        seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+        return self.predict_dist(X).sample(n_draws, seed=seed)

@@ -1,0 +1,74 @@
+"""Scores, calibration and convergence: pure functions from arrays to numbers.
+
+All of them take anything that ``numpy.asarray`` reads, JAX arrays included, compute in float64
+and know nothing of networks or samplers.
+"""
+
+from mirth.evaluation.calibration import (
+    PitHistogram,
+    ReliabilityCurve,
+    coverage_curve,
+    expected_calibration_error,
+    interval_coverage,
+    interval_width,
+    pit_histogram,
+    quantile_calibration_error,
+    reliability_curve,
+)
+from mirth.evaluation.convergence import (
+    ChainDiagnostics,
+    chainwise_split_rhat,
+    effective_sample_size,
+    function_space_diagnostics,
+    parameter_space_diagnostics,
+    rank_normalized_ess,
+    split_rhat,
+)
+from mirth.evaluation.crps import crps_from_samples, crps_normal_mixture
+from mirth.evaluation.health import (
+    judge_chains,
+    relative_displacement,
+    summarize_health,
+)
+from mirth.evaluation.scores import (
+    accuracy,
+    brier,
+    chainwise_lppd,
+    gaussian_nll,
+    interval_score,
+    lppd,
+    rmse,
+    running_lppd,
+)
+
+__all__ = [
+    "ChainDiagnostics",
+    "PitHistogram",
+    "ReliabilityCurve",
+    "accuracy",
+    "brier",
+    "chainwise_lppd",
+    "chainwise_split_rhat",
+    "coverage_curve",
+    "crps_from_samples",
+    "crps_normal_mixture",
+    "effective_sample_size",
+    "expected_calibration_error",
+    "function_space_diagnostics",
+    "gaussian_nll",
+    "interval_coverage",
+    "interval_score",
+    "interval_width",
+    "judge_chains",
+    "lppd",
+    "parameter_space_diagnostics",
+    "pit_histogram",
+    "quantile_calibration_error",
+    "rank_normalized_ess",
+    "relative_displacement",
+    "reliability_curve",
+    "rmse",
+    "running_lppd",
+    "split_rhat",
+    "summarize_health",
+]

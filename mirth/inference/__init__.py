@@ -1,0 +1,23 @@
+"""Makes chains happen: warm start, tuning, the chunked compiled loop, devices."""
+
+from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.infer import METHODS, infer, resolve_method
+from mirth.inference.mile import MILE
+from mirth.inference.placement import Placement, configure_cpu_devices
+from mirth.inference.posterior import Posterior, TuningReport
+from mirth.inference.progress import Monitor
+from mirth.inference.warm_start import WarmStartReport
+
+__all__ = [
+    "METHODS",
+    "MILE",
+    "DeepEnsemble",
+    "Monitor",
+    "Placement",
+    "Posterior",
+    "TuningReport",
+    "WarmStartReport",
+    "configure_cpu_devices",
+    "infer",
+    "resolve_method",
+]

@@ -1,0 +1,139 @@
+"""``infer``: any network, likelihood and prior, by any method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mirth.core.keys import Purpose, purpose_key
+from mirth.core.types import Batch
+from mirth.core.validation import check_int, check_name, check_real
+from mirth.data import Dataset, train_validation_split
+from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.mile import MILE
+from mirth.inference.placement import Placement, configure_cpu_devices
+from mirth.inference.posterior import Posterior
+from mirth.inference.problem import Problem
+from mirth.inference.progress import Monitor, make_monitor
+from mirth.model import Model
+
+METHODS: dict[str, type] = {"mile": MILE, "deep_ensemble": DeepEnsemble}
+"""Methods by name."""
+
+
+def resolve_method(method: Any) -> Any:
+    """Turn a name into a method with its defaults; pass a method object through.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If the object is no method.
+    """
+    if isinstance(method, str):
+        return METHODS[check_name("method", method, list(METHODS))]()
+    if not isinstance(method, tuple(METHODS.values())):
+        raise TypeError(
+            f"method={method!r} must be a name ({', '.join(METHODS)}) or a method object such as "
+            "mirth.MILE(n_warmup=5000)."
+        )
+    return method
+
+
+def infer(
+    model: Model,
+    dataset: Dataset,
+    method: Any = "mile",
+    *,
+    num_chains: int = 10,
+    seed: int = 0,
+    validation: Dataset | None = None,
+    validation_fraction: float = 0.1,
+    placement: Placement | None = None,
+    chunk_steps: int | None = None,
+    verbose: int | bool | Monitor = False,
+) -> Posterior:
+    """Sample the posterior of a model.
+
+    Parameters
+    ----------
+    model : Model
+        Network, likelihood and prior.
+    dataset : Dataset
+        Rows to condition on, scaled as the network wants them.
+    method : str or method object, default="mile"
+        ``"mile"``, ``"deep_ensemble"``, or an object such as ``MILE(n_warmup=5000)``.
+    num_chains : int, default=10
+        Number of members and chains K.
+    seed : int, default=0
+        Seed of every random number: the same seed gives the same draws on CPU, whatever the
+        chunks, and to rounding on any number of devices.
+    validation : Dataset, optional
+        Rows that stop the optimisation and watch the chains; None splits them off ``dataset``.
+    validation_fraction : float, default=0.1
+        Share of the rows to split off.
+    placement : Placement, optional
+        Devices; None chooses by platform.
+    chunk_steps : int, optional
+        Steps of a compiled chunk; None finds a number that takes about a second.
+    verbose : int, bool or Monitor, default=False
+        Show the progress: 1 a bar on a terminal or plain lines, 2 plain lines, or a display of
+        your own.
+
+    Returns
+    -------
+    Posterior
+        Draws, statistics and reports.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or the network does not fit the likelihood.
+    SamplingError
+        If the log density is not finite anywhere.
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
+    >>> data = mirth.Dataset(x, np.sin(3 * x[:, 0]))
+    >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+    >>> method = mirth.MILE(n_warmup=100, n_samples=5)
+    >>> posterior = mirth.infer(model, data, method, num_chains=2)
+    >>> posterior.num_chains, posterior.num_draws
+    (2, 5)
+    """
+    configure_cpu_devices()
+    method = resolve_method(method)
+    check_int("num_chains", num_chains, minimum=1)
+    check_int("seed", seed, minimum=0)
+    if validation is None:
+        check_real("validation_fraction", validation_fraction, low=0, high=1, low_open=True)
+        split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
+        labels = dataset.y if model.likelihood.is_discrete else None
+        rows, held_back = train_validation_split(
+            len(dataset), validation_fraction, split_seed, stratify=labels
+        )
+        dataset, validation = dataset.take(rows), dataset.take(held_back)
+    train, held = _to_batch(dataset), _to_batch(validation)
+    model.init(purpose_key(seed, Purpose.NETWORK_INIT), train.x)  # the network fits, or says so
+    problem = Problem(
+        model=model,
+        train=train,
+        validation=held,
+        num_chains=num_chains,
+        seed=seed,
+        placement=placement or Placement.automatic(num_chains),
+        monitor=verbose if isinstance(verbose, Monitor) else make_monitor(verbose),
+        chunk_steps=chunk_steps,
+    )
+    return method.run(problem)
+
+
+def _to_batch(dataset: Dataset) -> Batch:
+    """Put the rows of a data set on the default device."""
+    weights = None if dataset.weights is None else jnp.asarray(dataset.weights)
+    return Batch(jnp.asarray(dataset.x), jnp.asarray(dataset.y), weights)

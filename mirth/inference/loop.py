@@ -1,0 +1,241 @@
+"""The one loop over steps: compiled chunks, driven by the host.
+
+Inside a chunk an outer loop runs over kept draws and an inner one over thinned steps, so memory
+holds kept draws only. Between chunks the host takes the kept draws and shows the progress. The
+result does not depend on the chunk size: the key of a step is a function of chain and step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mirth.core.types import Key
+from mirth.inference.placement import Placement
+
+_FIRST_CHUNK_STEPS = 50
+_MAX_BUFFER_BYTES = 64 * 2**20
+_MAX_KEPT_PER_CHUNK = 256
+
+
+class ChunkStats(NamedTuple):
+    """What one chain reports about a chunk of steps.
+
+    Parameters
+    ----------
+    squared_energy_change : scalar
+        Mean of Delta E^2 over the chunk.
+    num_divergent : scalar
+        Reverted steps of the chunk.
+    step_size : scalar
+        Step size of the last step.
+    logdensity : scalar
+        Log density at the end of the chunk.
+    """
+
+    squared_energy_change: Float[Array, ""]
+    num_divergent: Int[Array, ""]
+    step_size: Float[Array, ""]
+    logdensity: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkReport:
+    """What the host knows after a chunk; handed to the progress display.
+
+    Parameters
+    ----------
+    phase : str
+        Name of the phase.
+    step, num_steps : int
+        Steps done and steps to do in this phase.
+    seconds : float
+        Time since the phase began.
+    stats : ChunkStats
+        Per chain, arrays of shape (chains,).
+    carry : pytree
+        State of all chains after the chunk (leading axis chains, padded).
+    """
+
+    phase: str
+    step: int
+    num_steps: int
+    seconds: float
+    stats: ChunkStats
+    carry: Any
+
+
+StepFn = Callable[[Key, Any, Array, Any], tuple[Any, Any]]
+KeepFn = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+class ChainLoop:
+    """A compiled program of steps, run in chunks for any number of phases.
+
+    Parameters
+    ----------
+    step_fn : callable
+        ``step_fn(key, carry, step, shared) -> (carry, info)`` of one chain, where ``info`` has
+        ``energy_change``, ``is_divergent``, ``step_size`` and ``logdensity``.
+    keep_fn : callable or None
+        ``keep_fn(carry, info, shared) -> (carry, draw)``, called at every kept step; None keeps
+        nothing.
+    placement : Placement
+        Devices.
+    num_chains : int
+        Chains without the padding; kept draws are cut to it.
+    chunk_steps : int, optional
+        Steps of a chunk; None finds the number that takes about ``chunk_seconds``.
+    chunk_seconds : float, default=1.0
+        Time between two reports.
+    """
+
+    def __init__(
+        self,
+        step_fn: StepFn,
+        keep_fn: KeepFn | None,
+        placement: Placement,
+        num_chains: int,
+        *,
+        chunk_steps: int | None = None,
+        chunk_seconds: float = 1.0,
+    ):
+        self.step_fn, self.keep_fn = step_fn, keep_fn
+        self.placement, self.num_chains = placement, num_chains
+        self.chunk_steps, self.chunk_seconds = chunk_steps, chunk_seconds
+        self._compiled: dict[int, Callable[..., Any]] = {}
+
+    def run(
+        self,
+        name: str,
+        carry: Any,
+        keys: Key,
+        shared: Any,
+        *,
+        num_steps: int,
+        first_step: int = 0,
+        thin: int = 1,
+        on_chunk: Callable[[ChunkReport], None] | None = None,
+    ) -> tuple[Any, Any]:
+        """Run one phase of all chains.
+
+        Parameters
+        ----------
+        name : str
+            Name of the phase, for the progress display.
+        carry : pytree
+            State of all chains, leading axis (chains,) padded and placed.
+        keys : array of keys, shape (chains,)
+            One key per chain, padded and placed likewise.
+        shared : pytree
+            What all chains see (the data), placed on every device.
+        num_steps : int
+            Steps of the phase; only whole multiples of ``thin`` are run.
+        first_step : int, default=0
+            Number of the first step; steps are numbered through all phases that share ``keys``.
+        thin : int, default=1
+            Keep every ``thin``-th state.
+        on_chunk : callable, optional
+            Called with a :class:`ChunkReport` after each chunk, on the host.
+
+        Returns
+        -------
+        carry : pytree
+            State of all chains.
+        kept : pytree of NumPy arrays, or None
+            Axes (chains, draws, ...).
+        """
+        total = num_steps // thin
+        capacity = self._capacity(carry, keys, shared)
+        if capacity not in self._compiled:
+            self._compiled[capacity] = self.placement.compile(self._chunk_of_one_chain(capacity))
+        chunk = self._compiled[capacity]
+        limit = capacity if self.keep_fn else total
+        pieces: list[Any] = []
+        begin, done = time.perf_counter(), 0
+        size = max(1, (self.chunk_steps or _FIRST_CHUNK_STEPS) // thin)
+        while done < total:
+            count = min(size, total - done, limit)
+            started = time.perf_counter()
+            span = self.placement.put_shared(jnp.array([first_step + done * thin, count, thin]))
+            carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (span, shared)))
+            rate = count / (time.perf_counter() - started)
+            pieces.append(jax.tree.map(lambda k, c=count: self._cut(k)[:, :c], kept))
+            done += count
+            if on_chunk is not None:
+                seconds = time.perf_counter() - begin
+                cut = jax.tree.map(self._cut, stats)
+                on_chunk(ChunkReport(name, done * thin, total * thin, seconds, cut, carry))
+            if self.chunk_steps is None:
+                # The first chunk includes compilation, so its rate is an underestimate: grow at
+                # most tenfold at a time.
+                size = int(np.clip(rate * self.chunk_seconds, 1, 10 * size))
+        if self.keep_fn is None or not pieces:
+            return carry, None
+        return carry, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
+
+    def _cut(self, leaf: jax.Array) -> np.ndarray:
+        """Fetch a leaf without the padding chains."""
+        return np.asarray(leaf)[: self.num_chains]
+
+    def _chunk_of_one_chain(self, capacity: int) -> Callable[[Any, Key, Any], Any]:
+        """Build the program of one chunk; its length is an argument, so it compiles once."""
+        step_fn, keep_fn = self.step_fn, self.keep_fn
+
+        def chunk(carry: Any, key: Key, span_and_shared: Any) -> tuple[Any, Any, ChunkStats]:
+            (first, count, thin), shared = span_and_shared
+
+            def one_step(i: Array, loop: Any) -> Any:
+                carry, _, energy, divergent = loop
+                carry, info = step_fn(jax.random.fold_in(key, i), carry, i, shared)
+                return carry, info, energy + info.energy_change**2, divergent + info.is_divergent
+
+            def one_draw(n: Array, loop: Any) -> Any:
+                inner, kept = loop
+                start = first + n * thin
+                inner = jax.lax.fori_loop(start, start + thin, one_step, inner)
+                if keep_fn is not None:
+                    carry, draw = keep_fn(inner[0], inner[1], shared)
+                    inner = (carry, *inner[1:])
+                    kept = jax.tree.map(lambda k, d: k.at[n].set(d), kept, draw)
+                return inner, kept
+
+            info = _zeros(jax.eval_shape(step_fn, key, carry, first, shared)[1])
+            kept = None
+            if keep_fn is not None:
+                shapes = jax.eval_shape(keep_fn, carry, info, shared)[1]
+                kept = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), shapes)
+            start = (carry, info, jnp.zeros(()), jnp.zeros((), jnp.int32))
+            (carry, info, energy, divergent), kept = jax.lax.fori_loop(
+                0, count, one_draw, (start, kept)
+            )
+            energy = energy / (count * thin)
+            return carry, kept, ChunkStats(energy, divergent, info.step_size, info.logdensity)
+
+        return chunk
+
+    def _capacity(self, carry: Any, keys: Key, shared: Any) -> int:
+        """Give the number of draws that a chunk may keep, from the size of a draw of all chains."""
+        if self.keep_fn is None:
+            return 0
+        one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), carry)
+        key = jax.eval_shape(lambda k: k[0], keys)
+        info = jax.eval_shape(self.step_fn, key, one, 0, shared)[1]
+        draw = jax.eval_shape(self.keep_fn, one, info, shared)[1]
+        num_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(draw))
+        num_chains = jax.tree.leaves(carry)[0].shape[0]
+        fits = _MAX_BUFFER_BYTES // max(1, num_bytes * num_chains)
+        # A phase that keeps fewer draws than another still shares its program.
+        return int(np.clip(fits, 1, _MAX_KEPT_PER_CHUNK))
+
+
+def _zeros(shapes: Any) -> Any:
+    """Make zeros of given shapes."""
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

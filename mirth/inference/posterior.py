@@ -1,0 +1,113 @@
+"""What an inference returns: draws, statistics of the sampler, and reports."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from mirth.core.types import Params
+from mirth.inference.warm_start import WarmStartReport
+from mirth.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningReport:
+    """What the warm-up of the chains found.
+
+    Parameters
+    ----------
+    step_size, L : array of shape (chains,)
+        Step size and decoherence length that the draws were taken with.
+    num_divergent : array of shape (chains,)
+        Reverted steps during the warm-up.
+    energy_variance : array of shape (chains,)
+        Mean of Delta E^2 per dimension at the end of the warm-up.
+    num_steps : int
+        Steps of the warm-up per chain.
+    seconds : float
+        Time of the warm-up.
+    """
+
+    step_size: np.ndarray
+    L: np.ndarray
+    num_divergent: np.ndarray
+    energy_variance: np.ndarray
+    num_steps: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Posterior:
+    """Draws from the posterior and how they came about.
+
+    Parameters
+    ----------
+    model : Model
+        What was sampled.
+    draws : pytree of NumPy arrays
+        Parameters with leading axes (chains, draws).
+    sample_stats : dict of arrays of shape (chains, draws)
+        ``logdensity``, ``energy_change``, ``diverging`` (reverted steps since the draw before),
+        ``step_size``; empty for a deep ensemble.
+    start : pytree of NumPy arrays
+        The ensemble that the chains started from, leading axis (chains,).
+    warm_start : WarmStartReport
+        Epochs and validation loss of each member.
+    tuning : TuningReport or None
+        None for a deep ensemble.
+    lppd_start, lppd_chain : array of shape (chains,)
+        Log pointwise predictive density of the validation rows (scaled targets, nats per row)
+        by each chain's start, and by its draws.
+    lppd_se : array of shape (chains,)
+        Standard error of their difference over the rows.
+    num_sampling_steps : int
+        Steps of the sampler after the warm-up, per chain.
+    num_gradients : int
+        Gradients of the whole data set that each chain has taken, warm-up included.
+    seconds : dict
+        Time by part: ``warm_start``, ``tuning``, ``sampling``.
+    """
+
+    model: Model
+    draws: Params
+    sample_stats: dict[str, np.ndarray]
+    start: Params
+    warm_start: WarmStartReport
+    tuning: TuningReport | None
+    lppd_start: np.ndarray
+    lppd_chain: np.ndarray
+    lppd_se: np.ndarray
+    num_sampling_steps: int
+    num_gradients: int
+    seconds: dict[str, float]
+
+    @property
+    def num_chains(self) -> int:
+        """Number of chains K."""
+        return jax.tree.leaves(self.draws)[0].shape[0]
+
+    @property
+    def num_draws(self) -> int:
+        """Number of draws T kept per chain."""
+        return jax.tree.leaves(self.draws)[0].shape[1]
+
+    def positions(self) -> np.ndarray:
+        """Give all parameters as one array of shape (chains, draws, params)."""
+        leaves = jax.tree.leaves(self.draws)
+        return np.concatenate([np.reshape(d, (*d.shape[:2], -1)) for d in leaves], axis=2)
+
+    def start_as_posterior(self) -> Posterior:
+        """Give the deep ensemble that the chains started from, as one draw per chain."""
+        return dataclasses.replace(
+            self,
+            draws=jax.tree.map(lambda leaf: leaf[:, None], self.start),
+            sample_stats={},
+            tuning=None,
+            lppd_chain=self.lppd_start,
+            lppd_se=np.zeros_like(self.lppd_se),
+            num_sampling_steps=0,
+            num_gradients=0,
+            seconds={"warm_start": self.seconds["warm_start"]},
+        )

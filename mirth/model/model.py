@@ -1,0 +1,150 @@
+"""A model: network, likelihood and prior, together a log density."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mirth.core.types import Batch, Key, Params
+from mirth.model.likelihoods import Likelihood
+from mirth.model.network import Network, SumsLogLikelihood
+from mirth.model.priors import NormalPrior, Prior
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    r"""A Bayesian neural network: what is sampled.
+
+    .. math:: \log p(\theta \mid D) = \log p(\theta)
+              + \frac{N}{B} \sum_{i \in \text{batch}} w_i \log p(y_i \mid x_i, \theta) + c
+
+    on the sum scale, at temperature 1, with the exact ratio of ``data_size`` N to the number of
+    rows in the batch B.
+
+    Parameters
+    ----------
+    network : Network
+        Object with ``init(key, x) -> params`` and ``apply(params, x) -> outputs``.
+    likelihood : Likelihood
+        Distribution of a target given the outputs.
+    prior : Prior, default=NormalPrior()
+        Prior of the network's parameters.
+
+    Raises
+    ------
+    TypeError
+        If ``network`` lacks ``init`` or ``apply``.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from mirth.model import MLP, Normal
+    >>> model = Model(MLP((4,), num_outputs=2), Normal())
+    >>> batch = Batch(jnp.ones((3, 2)), jnp.zeros(3))
+    >>> params = model.init(jax.random.key(0), batch.x)
+    >>> model.log_density(params, batch).shape
+    ()
+    """
+
+    network: Network
+    likelihood: Likelihood
+    prior: Prior = NormalPrior()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.network, Network):
+            raise TypeError(
+                f"network={self.network!r} must have the methods init(key, x) and "
+                "apply(params, x); wrap two plain functions in mirth.FunctionalNetwork."
+            )
+
+    def init(self, key: Key, x: Float[Array, "data features"]) -> Params:
+        """Draw first parameters and check that the network fits the likelihood.
+
+        Parameters
+        ----------
+        key : Key
+            Random key.
+        x : array of shape (data, features)
+            Inputs, scaled; only their shape matters.
+
+        Returns
+        -------
+        dict
+            ``{"network": ...}``, and ``"shared"`` if the likelihood has shared scalars.
+
+        Raises
+        ------
+        ValueError
+            If the network does not return (data, ``likelihood.num_outputs``).
+        """
+        params = {"network": self.network.init(key, x)}
+        outputs = jax.eval_shape(self.network.apply, params["network"], x)
+        expected = (x.shape[0], self.likelihood.num_outputs)
+        if outputs.shape != expected:
+            raise ValueError(
+                f"The network returns outputs of shape {outputs.shape} for inputs of shape "
+                f"{x.shape}, but {type(self.likelihood).__name__} needs {expected}: "
+                f"(data, outputs) with {self.likelihood.num_outputs} output(s) per row."
+            )
+        if self.likelihood.num_shared:
+            params["shared"] = self.likelihood.init_shared()
+        return params
+
+    def outputs(
+        self, params: Params, x: Float[Array, "data features"]
+    ) -> Float[Array, "data outputs"]:
+        """Outputs of the network followed by the shared scalars, as a likelihood sees them."""
+        outputs = self.network.apply(params["network"], x)
+        if not self.likelihood.num_shared:
+            return outputs
+        tiled = jnp.broadcast_to(params["shared"], (outputs.shape[0], self.likelihood.num_shared))
+        return jnp.concatenate([outputs, tiled], axis=1)
+
+    def log_prob(self, params: Params, batch: Batch) -> Float[Array, " data"]:
+        """Log likelihood of each row, unweighted."""
+        return self.likelihood.log_prob(self.outputs(params, batch.x), batch.y)
+
+    def log_prior(self, params: Params) -> Float[Array, ""]:
+        """Log prior density of all parameters."""
+        log_prior = self.prior.log_prob(params["network"])
+        if self.likelihood.num_shared:
+            log_prior = log_prior + self.likelihood.shared_log_prior(params["shared"])
+        return log_prior
+
+    def log_likelihood(self, params: Params, batch: Batch) -> Float[Array, ""]:
+        """Sum over rows of the weighted log likelihood."""
+        if isinstance(self.network, SumsLogLikelihood):
+            shared = params.get("shared", jnp.zeros(0, batch.x.dtype))
+            return self.network.sum_log_likelihood(
+                self.likelihood, params["network"], shared, batch.x, batch.y, batch.weights
+            )
+        log_prob = self.log_prob(params, batch)
+        return jnp.sum(log_prob if batch.weights is None else batch.weights * log_prob)
+
+    def log_density(
+        self, params: Params, batch: Batch, data_size: int | None = None
+    ) -> Float[Array, ""]:
+        """Log posterior density up to a constant.
+
+        Parameters
+        ----------
+        params : dict
+            Parameters, as from :meth:`init`.
+        batch : Batch
+            Rows; ``batch.num_rows`` of them (all if None) are real, the others have weight 0.
+        data_size : int, optional
+            Rows N of the whole data set; None means that the batch is the data set.
+
+        Returns
+        -------
+        scalar array
+            Log prior + (N / rows in the batch) * summed log likelihood.
+        """
+        log_likelihood = self.log_likelihood(params, batch)
+        if data_size is not None:
+            num_rows = batch.x.shape[0] if batch.num_rows is None else batch.num_rows
+            log_likelihood = (data_size / num_rows) * log_likelihood
+        return self.log_prior(params) + log_likelihood

@@ -1,0 +1,99 @@
+"""What mixtures of any likelihood share: log probabilities per draw, and samples."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+from scipy.special import logsumexp
+
+from mirth.core.keys import Purpose, purpose_key
+from mirth.core.types import Key
+from mirth.model import Likelihood
+from mirth.prediction.blocks import OutputBlocks
+
+_ORDER, _NOISE = 0, 1  # what the keys of a sample are for
+
+
+def log_prob_per_draw(
+    blocks: OutputBlocks, y: Shaped[np.ndarray, " data"]
+) -> Float[np.ndarray, "draws data"]:
+    """Log probability (density) of each row's ``y`` under each draw, in units of the network."""
+    result = np.empty((blocks.num_draws, blocks.num_rows))
+    for rows, values in blocks.components("log_prob", y):
+        result[:, rows] = values
+    return result
+
+
+def log_prob(blocks: OutputBlocks, y: Shaped[np.ndarray, " data"]) -> Float[np.ndarray, " data"]:
+    r"""Log probability (density) of the mixture, :math:`\log \frac1S \sum_s p(y | \theta_s)`."""
+    result = np.empty(blocks.num_rows)
+    for rows, values in blocks.components("log_prob", y):
+        result[rows] = logsumexp(values.astype(np.float64), axis=0)
+    return result - np.log(blocks.num_draws)
+
+
+def sample(blocks: OutputBlocks, num_samples: int, seed: int) -> Shaped[np.ndarray, "samples data"]:
+    """Sample the mixture: one draw of the parameters per sample, the same for all rows.
+
+    Draws are taken in random order, each again only after all others, so any number of samples
+    uses as many different draws as it can. The key of a number is a function of (seed, sample,
+    row): neither the block sizes nor ``num_samples`` change it.
+
+    Parameters
+    ----------
+    blocks : OutputBlocks
+        Outputs of all draws.
+    num_samples : int
+        Number of samples.
+    seed : int
+        Seed of the order and the noise.
+
+    Returns
+    -------
+    array of shape (num_samples, rows)
+        Values in units of the network, or class indices.
+    """
+    root = purpose_key(seed, Purpose.PREDICTION)
+    order_key, noise_key = (jax.random.fold_in(root, part) for part in (_ORDER, _NOISE))
+    order = np.asarray(jax.random.permutation(order_key, blocks.num_draws))
+    picks = order[np.arange(num_samples) % blocks.num_draws]
+    if num_samples < blocks.num_draws:  # the other draws need not be evaluated
+        blocks, picks = blocks.select(picks), np.arange(num_samples)
+    is_discrete = blocks.likelihood.is_discrete
+    result = np.empty((num_samples, blocks.num_rows), np.int64 if is_discrete else np.float64)
+    for rows, outputs in blocks:
+        for first in range(0, num_samples, blocks.num_draws):
+            count = min(blocks.num_draws, num_samples - first)
+            # All passes have one shape, for one compilation; the last one is cut.
+            chosen = np.resize(picks[first : first + count], blocks.num_draws)
+            values = _sample_block(blocks.likelihood, noise_key, outputs, chosen, first, rows.start)
+            result[first : first + count, rows] = np.asarray(values)[
+                :count, : rows.stop - rows.start
+            ]
+    return result
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sample_block(
+    likelihood: Likelihood,
+    key: Key,
+    outputs: Float[Array, "draws data outputs"],
+    picks: Int[Array, " samples"],
+    first_sample: Int[Array, ""],
+    first_row: Int[Array, ""],
+) -> Shaped[Array, "samples data"]:
+    """Sample once per pick and row."""
+    rows = first_row + jnp.arange(outputs.shape[1])
+
+    def sample_row(key: Key, row: Array, outputs: Array) -> Array:
+        return likelihood.sample(jax.random.fold_in(key, row), outputs[None])[0]
+
+    def sample_all_rows(index: Array, pick: Array) -> Array:
+        keys = jax.random.fold_in(key, index)
+        return jax.vmap(sample_row, in_axes=(None, 0, 0))(keys, rows, outputs[pick])
+
+    return jax.vmap(sample_all_rows)(first_sample + jnp.arange(picks.shape[0]), picks)

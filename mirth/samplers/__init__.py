@@ -1,0 +1,16 @@
+"""Markov kernels and their tuning. They see only a log density: no network, no data set."""
+
+from mirth.samplers.integrators import SCHEMES, gradients_per_step
+from mirth.samplers.mclmc import MCLMC, MCLMCInfo, MCLMCState
+from mirth.samplers.tuning import MILETuner, Phase, TunerState
+
+__all__ = [
+    "MCLMC",
+    "SCHEMES",
+    "MCLMCInfo",
+    "MCLMCState",
+    "MILETuner",
+    "Phase",
+    "TunerState",
+    "gradients_per_step",
+]

@@ -1,0 +1,333 @@
+r"""The three-phase tuning of MILE: step size, then decoherence length.
+
+===== ============================= ==================== =======================================
+phase share of the warm-up          step size            L
+===== ============================= ==================== =======================================
+I     80 %                          tuned                max(sqrt(d), 15)
+II    10 %                          tuned, then averaged from the posterior spread at its end
+III   10 %                          fixed                from the effective sample size at its end
+===== ============================= ==================== =======================================
+
+The tuner owns no loop: whoever runs the chain calls ``update`` after each step and ``end_phase``
+between phases, so that a long warm-up has progress, checkpoints and mini-batches too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from mirth.core.autocorrelation import effective_sample_size
+from mirth.core.moments import Moments, init_moments, update_moments, variance
+from mirth.core.validation import check_int, check_real
+from mirth.samplers.mclmc import MCLMC, MCLMCInfo, MCLMCState
+
+_XI_FLOOR = 1e-8
+_MIN_L = 15.0
+_ENERGY_ORDER = 6  # Var[Delta E] = O(epsilon^6) for a second-order scheme
+
+
+class Phase(NamedTuple):
+    """One phase of a warm-up.
+
+    Parameters
+    ----------
+    name : str
+        What is shown to people.
+    num_steps : int
+        Steps of the phase.
+    thin : int
+        Keep the parameter subset of every ``thin``-th step, at fixed settings; 0 tunes the step
+        size and keeps nothing.
+    measures_spread : bool
+        Whether the spread of the position is measured and the step size averaged.
+    """
+
+    name: str
+    num_steps: int
+    thin: int
+    measures_spread: bool
+
+
+class TunerState(NamedTuple):
+    """State of one chain's tuner.
+
+    Parameters
+    ----------
+    sampler : MCLMC
+        The sampler with its present step size, L and scale.
+    numerator, denominator : scalar
+        Decayed sums of w * xi / epsilon^6 and of w; epsilon is in units of ``reference``.
+    reference : scalar
+        The first step size; keeps epsilon^6 inside the range of float32.
+    cap : scalar
+        Largest step size allowed; shrinks on divergence, grows back slowly.
+    log_step_size : Moments
+        Running mean of log epsilon, rescaled to the final target, over phase II.
+    moments : Moments
+        Running moments of the position over phase II.
+    """
+
+    sampler: MCLMC
+    numerator: Float[Array, ""]
+    denominator: Float[Array, ""]
+    reference: Float[Array, ""]
+    cap: Float[Array, ""]
+    log_step_size: Moments
+    moments: Moments
+
+
+class MILETuner(eqx.Module):
+    r"""Tuner of MILE for :class:`~mirth.samplers.MCLMC`.
+
+    Phases I and II bring the variance of the energy error per dimension to a target that falls
+    linearly from start to end (exponentially if it starts above 2). With
+    :math:`\xi = \Delta E^2 / (d\, v(t)) + 10^{-8}` and
+    :math:`w = \exp(-\tfrac12 (\log \xi / (6\,\text{trust}))^2)`,
+
+    .. math:: X \leftarrow \gamma X + w\, \xi / \epsilon^6, \quad
+              W \leftarrow \gamma W + w, \quad \epsilon \leftarrow (X / W)^{-1/6},
+
+    :math:`\gamma = (n - 1) / (n + 1)` with n = ``num_effective``. At the end of phase II the step
+    size becomes its geometric mean over the phase, every value rescaled to the final target by
+    the same sixth-power law, and :math:`L = (\sum_i \mathrm{Var}\,\theta_i)^{1/2}`. Phase III
+    sets :math:`L = \text{L\_factor}\; \epsilon\; \text{mean}_i (n / \mathrm{ESS}_i)`.
+
+    Differences from the published code (its errors are not repeated): a divergent step enters no
+    statistic; the cap shrinks to ``cap_shrink`` times the step size that diverged and grows by
+    ``cap_growth`` per good step; the final step size is an average, not the last iterate;
+    variances are Welford's.
+
+    Parameters
+    ----------
+    num_steps : int
+        Steps of the whole warm-up.
+    energy_variance_start, energy_variance_end : float, default=0.5, 0.1
+        Target of Var[Delta E] / d at the first step and at the end of phase II.
+    phase_fractions : tuple of float, default=(0.8, 0.1, 0.1)
+        Shares of the three phases; they sum to one.
+    trust : float, default=1.5
+        Width of the weight w: how far log xi may be from 0 to count in full.
+    num_effective : float, default=100
+        Memory of the step-size average, in steps.
+    L_factor : float, default=0.4
+        L in units of the distance between effectively independent draws.
+    max_params : int, default=2000
+        Parameters, chosen at random, whose effective sample size phase III looks at.
+    max_kept : int, default=10000
+        Steps, equally spaced, that phase III keeps of them.
+    cap_shrink, cap_growth : float, default=0.8, 1.0005
+        Factors of the step-size cap after a divergent and after a good step.
+    diagonal_preconditioning : bool, default=False
+        Let the dynamics run on theta_i / sd_i with the spread seen in phase II, L = sqrt(d), and
+        tune the step size for another third of phase II.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range.
+
+    References
+    ----------
+    .. [1] Sommer et al., arXiv 2502.06335, section 4 and its released code.
+
+    Examples
+    --------
+    >>> tuner = MILETuner(num_steps=1000)
+    >>> [(phase.name, phase.num_steps) for phase in tuner.phases()]
+    [('step size', 800), ('step size and spread', 100), ('decoherence length', 100)]
+    """
+
+    num_steps: int = eqx.field(static=True)
+    energy_variance_start: float = 0.5
+    energy_variance_end: float = 0.1
+    phase_fractions: tuple[float, float, float] = eqx.field(static=True, default=(0.8, 0.1, 0.1))
+    trust: float = 1.5
+    num_effective: float = 100.0
+    L_factor: float = 0.4
+    max_params: int = eqx.field(static=True, default=2000)
+    max_kept: int = eqx.field(static=True, default=10_000)
+    cap_shrink: float = 0.8
+    cap_growth: float = 1.0005
+    diagonal_preconditioning: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        check_int("num_steps", self.num_steps, minimum=0)
+        for name in ("energy_variance_start", "energy_variance_end", "trust", "L_factor"):
+            check_real(name, getattr(self, name), low=0.0, low_open=True)
+        check_real("num_effective", self.num_effective, low=1.0, low_open=True)
+        check_int("max_params", self.max_params, minimum=1)
+        check_int("max_kept", self.max_kept, minimum=4)
+        check_real("cap_shrink", self.cap_shrink, low=0.0, high=1.0, low_open=True, high_open=True)
+        check_real("cap_growth", self.cap_growth, low=1.0)
+        fractions = self.phase_fractions
+        if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError(
+                f"phase_fractions={fractions} must be three numbers >= 0 that sum to 1, "
+                "such as (0.8, 0.1, 0.1)."
+            )
+
+    def phases(self) -> tuple[Phase, ...]:
+        """List the phases of the warm-up, in order; empty phases are left out."""
+        num_first, num_second = (round(f * self.num_steps) for f in self.phase_fractions[:2])
+        num_third = self.num_steps - num_first - num_second
+        num_again = num_second // 3 if self.diagonal_preconditioning else 0
+        phases = [
+            Phase("step size", num_first, 0, False),
+            Phase("step size and spread", num_second, 0, True),
+            Phase("step size again", num_again, 0, False),
+            Phase("decoherence length", num_third, -(-num_third // self.max_kept), False),
+        ]
+        return tuple(phase for phase in phases if phase.num_steps > 0)
+
+    def subset(self, key: jax.Array, num_params: int) -> Array:
+        """Choose the parameters that phase III keeps, sorted indices."""
+        if num_params <= self.max_params:
+            return jnp.arange(num_params)
+        chosen = jax.random.choice(key, num_params, (self.max_params,), replace=False)
+        return jnp.sort(chosen)
+
+    def init(self, sampler: MCLMC, position: Float[Array, " params"]) -> TunerState:
+        """Start from the caller's guess of the step size, with L = max(sqrt(d), 15)."""
+        sampler = eqx.tree_at(
+            lambda s: (s.L, s.scale),
+            sampler,
+            (jnp.maximum(jnp.sqrt(1.0 * position.size), _MIN_L), jnp.ones_like(position)),
+        )
+        zero = jnp.zeros(())
+        return TunerState(
+            sampler=sampler,
+            numerator=zero,
+            denominator=zero,
+            reference=sampler.step_size,
+            cap=jnp.array(jnp.inf),
+            log_step_size=init_moments(zero),
+            moments=init_moments(position),
+        )
+
+    def target(self, step: Array) -> Float[Array, ""]:
+        """Energy variance per dimension that is aimed at in a step of phases I and II."""
+        start, end = self.energy_variance_start, self.energy_variance_end
+        horizon = sum(round(f * self.num_steps) for f in self.phase_fractions[:2]) + 1
+        # Beyond the horizon (the extra steps after preconditioning) the target stays at its end.
+        time = jnp.minimum(step, horizon)
+        if start <= 2:
+            return start + (end - start) * time / horizon
+        decay = jnp.exp(-4.0 * time / horizon)
+        return start * decay + end * (1 - decay)
+
+    def update(
+        self,
+        state: TunerState,
+        step: Array,
+        chain: MCLMCState,
+        info: MCLMCInfo,
+        measures_spread: Bool[Array, ""],
+    ) -> TunerState:
+        """Learn from one step of the chain, in a phase that tunes the step size.
+
+        Parameters
+        ----------
+        state : TunerState
+            State before the step.
+        step : int scalar
+            Number of the step since the start of the warm-up.
+        chain : MCLMCState
+            The chain after the step.
+        info : MCLMCInfo
+            What the step reported.
+        measures_spread : bool scalar
+            Whether the step belongs to a phase that measures the spread.
+        """
+        diverged, target = info.is_divergent, self.target(step)
+        state = self._update_step_size(state, target, chain, info)
+        log_final = jnp.log(state.sampler.step_size) + (
+            jnp.log(self.energy_variance_end / target) / _ENERGY_ORDER
+        )
+        counts = jnp.where(measures_spread & ~diverged, 1.0, 0.0)
+        return state._replace(
+            log_step_size=update_moments(state.log_step_size, log_final, counts),
+            moments=update_moments(state.moments, chain.position, counts * info.step_size),
+        )
+
+    def _update_step_size(
+        self, state: TunerState, target: Float[Array, ""], chain: MCLMCState, info: MCLMCInfo
+    ) -> TunerState:
+        """Apply the sixth-power law and the cap."""
+        diverged, step_size = info.is_divergent, info.step_size
+        xi = info.energy_change**2 / (chain.position.size * target) + _XI_FLOOR
+        log_ratio = jnp.log(xi) / (_ENERGY_ORDER * self.trust)
+        weight = jnp.where(diverged, 0.0, jnp.exp(-0.5 * log_ratio**2))
+        decay = jnp.where(diverged, 1.0, (self.num_effective - 1) / (self.num_effective + 1))
+        scaled = (state.reference / step_size) ** _ENERGY_ORDER
+        numerator = decay * state.numerator + weight * xi * scaled
+        denominator = decay * state.denominator + weight
+        is_known = denominator > 0
+        ratio = numerator / jnp.where(is_known, denominator, 1.0)
+        proposed = state.reference * jnp.where(is_known, ratio, 1.0) ** (-1 / _ENERGY_ORDER)
+        proposed = jnp.where(is_known, proposed, step_size)
+        cap = jnp.where(
+            diverged,
+            jnp.minimum(state.cap, self.cap_shrink * step_size),
+            self.cap_growth * state.cap,
+        )
+        sampler = eqx.tree_at(lambda s: s.step_size, state.sampler, jnp.minimum(proposed, cap))
+        return state._replace(
+            sampler=sampler, numerator=numerator, denominator=denominator, cap=cap
+        )
+
+    def end_phase(self, state: TunerState, phase: Phase) -> TunerState:
+        """Conclude a phase that keeps nothing: average the step size, set L from the spread."""
+        if not phase.measures_spread:
+            return state
+        mean = jnp.exp(state.log_step_size.mean)
+        step_size = jnp.where(state.log_step_size.weight > 0, mean, state.sampler.step_size)
+        spread = variance(state.moments)
+        total = jnp.sqrt(jnp.sum(spread))
+        L, scale = jnp.where(total > 0, total, state.sampler.L), state.sampler.scale
+        if self.diagonal_preconditioning:
+            L = jnp.sqrt(1.0 * spread.size)
+            scale = jnp.where(spread > 0, jnp.sqrt(spread), 1.0)
+            # In units of sd the step covers another distance; start near the same one.
+            step_size = step_size / jnp.sqrt(jnp.mean(scale**2))
+        sampler = eqx.tree_at(
+            lambda s: (s.step_size, s.L, s.scale),
+            state.sampler,
+            (jnp.minimum(step_size, state.cap), L, scale),
+        )
+        return state._replace(
+            sampler=sampler,
+            numerator=jnp.zeros(()),
+            denominator=jnp.zeros(()),
+            reference=1.0 * sampler.step_size,
+        )
+
+    def end_trajectory(self, state: TunerState, kept: np.ndarray, thin: int) -> TunerState:
+        """Conclude phase III of all chains on the host: L from the effective sample size.
+
+        Parameters
+        ----------
+        state : TunerState
+            States with a leading axis (chains,).
+        kept : array of shape (chains, kept, params)
+            Parameter subset at every ``thin``-th step.
+        thin : int
+            Steps between two kept positions.
+        """
+        if kept.shape[1] < 4:
+            return state
+        lengths = []
+        for chain in kept:
+            ess = effective_sample_size(chain[None])
+            ratio = len(chain) * thin / ess[np.isfinite(ess) & (ess > 0)]
+            lengths.append(ratio.mean() if ratio.size else np.nan)
+        step_size = np.asarray(state.sampler.step_size)
+        L = self.L_factor * step_size * np.asarray(lengths)
+        L = np.where(np.isfinite(L) & (L > 0), L, np.asarray(state.sampler.L))
+        sampler = eqx.tree_at(lambda s: s.L, state.sampler, L.astype(step_size.dtype))
+        return state._replace(sampler=sampler)

@@ -1,0 +1,126 @@
+"""Verdicts on chains and the sentence about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mirth.core.outcomes import ChainVerdict
+from mirth.evaluation import judge_chains, relative_displacement, summarize_health
+
+MOVED, FROZEN = ChainVerdict.MOVED, ChainVerdict.FROZEN
+DIVERGING, WORSE = ChainVerdict.DIVERGING, ChainVerdict.WORSE_THAN_START
+
+
+def judge_one(
+    distance: float = 0.1, rate: float = 0.0, gain: float = 0.1, **options: Any
+) -> ChainVerdict:
+    (verdict,) = judge_chains([distance], [rate], [0.5 + gain], [0.5], **options)
+    return verdict
+
+
+def test_displacement_of_independent_draws() -> None:
+    # |theta_t - theta_1|^2 has mean 2 d, but 0 for t = 1; |theta_t|^2 has mean d
+    flat = np.random.default_rng(0).normal(size=(3, 100, 1000))
+    # relative deviation: sqrt(8 d) / (2 d) for the first draw's norm and less for the others
+    np.testing.assert_allclose(relative_displacement(flat), np.sqrt(2 * 0.99), rtol=0.1)
+
+
+def test_displacement_has_no_unit_and_no_location() -> None:
+    flat = np.random.default_rng(0).normal(1.0, 0.1, size=(2, 50, 4))
+    expected = relative_displacement(flat)
+    # squares of 1e25 overflow in float32
+    huge = (1e25 * flat).astype(np.float32)
+    np.testing.assert_allclose(relative_displacement(huge), expected, rtol=1e-5)
+
+
+def test_displacement_of_frozen_chains_is_zero() -> None:
+    flat = np.zeros((2, 10, 3), dtype=np.float32)
+    flat[0] = 0.1
+    np.testing.assert_array_equal(relative_displacement(jnp.asarray(flat)), [0.0, 0.0])
+
+
+def test_a_rounding_in_float32_is_frozen_and_a_small_walk_is_not() -> None:
+    start = np.random.default_rng(0).normal(size=200).astype(np.float32)
+    rounding = np.stack([start, np.nextafter(start, np.float32(np.inf))])
+    walk = np.stack([start, start * np.float32(1.0001)])
+    distance = relative_displacement(np.stack([rounding, walk]))
+    assert judge_chains(distance, [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]) == [FROZEN, MOVED]
+
+
+def test_thresholds() -> None:
+    assert judge_one() is MOVED
+    assert judge_one(distance=0.9e-6) is FROZEN
+    assert judge_one(distance=1.1e-6) is MOVED
+    assert judge_one(distance=0.9e-6, frozen_below=1e-7) is MOVED
+    assert judge_one(rate=0.05) is MOVED
+    assert judge_one(rate=0.051) is DIVERGING
+    assert judge_one(rate=0.051, diverging_above=0.1) is MOVED
+    assert judge_one(gain=-0.049) is MOVED
+    assert judge_one(gain=-0.051) is WORSE
+    assert judge_one(gain=-0.051, tolerance=0.06) is MOVED
+
+
+def test_a_loss_within_its_standard_error_is_no_verdict() -> None:
+    assert judge_one(gain=-0.1, lppd_standard_error=[0.06]) is MOVED
+    assert judge_one(gain=-0.1, lppd_standard_error=[0.04]) is WORSE
+    assert judge_one(gain=-0.1, lppd_standard_error=[0.04], standard_errors=3.0) is MOVED
+    assert judge_one(gain=-0.02, lppd_standard_error=[0.001]) is MOVED  # below the tolerance
+
+
+def test_the_graver_verdict_comes_first() -> None:
+    assert judge_one(distance=0.0, rate=1.0, gain=-1.0) is FROZEN
+    assert judge_one(rate=1.0, gain=-1.0) is DIVERGING
+
+
+def test_infinite_lppd() -> None:
+    lppd_chain, lppd_start = [-np.inf, -np.inf, 0.0], [0.0, -np.inf, -np.inf]
+    verdicts = judge_chains(np.ones(3), np.zeros(3), lppd_chain, lppd_start)
+    assert verdicts == [WORSE, MOVED, MOVED]
+
+
+def test_the_sentence_names_chains() -> None:
+    verdicts = [MOVED, DIVERGING, WORSE, FROZEN, WORSE, DIVERGING, DIVERGING, FROZEN]
+    assert summarize_health(verdicts) == (
+        "Of 8 chains (numbered from 0), chains 3 and 7 did not move; chains 1, 5 and 6 kept "
+        "diverging; chains 2 and 4 predict worse than their start."
+    )
+    assert summarize_health([MOVED, WORSE]) == (
+        "Of 2 chains (numbered from 0), chain 1 predicts worse than its start."
+    )
+    assert summarize_health([MOVED] * 10) == (
+        "All chains (10) moved and predict no worse than their start."
+    )
+
+
+TWO = np.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: judge_chains(TWO, TWO, TWO, np.zeros(3)), r"same shape: .* lppd_start \(3,\)"),
+        (lambda: judge_chains(0.0, TWO, TWO, TWO), r"distance must have axes \(chains\)"),
+        (lambda: judge_chains([np.nan, 0], TWO, TWO, TWO), "distance has 1 NaN"),
+        (lambda: judge_chains(TWO, [0, 3], TWO, TWO), "divergence_rate must be a share .* divide"),
+        (lambda: judge_chains(TWO, [-1, 0], TWO, TWO), "divergence_rate must be a share"),
+        (lambda: judge_chains(TWO, TWO, [np.nan, 0], TWO), "lppd_chain has NaN"),
+        (lambda: judge_chains(TWO, TWO, TWO, [np.inf, 0]), "lppd_start has NaN or .inf"),
+        (lambda: judge_one(lppd_standard_error=TWO), r"lppd_standard_error \(2,\)"),
+        (lambda: judge_one(lppd_standard_error=[np.nan]), "lppd_standard_error has 1 NaN"),
+        (lambda: judge_one(frozen_below=-1.0), "frozen_below=-1.0 must"),
+        (lambda: judge_one(diverging_above=5), "diverging_above=5.0 must"),
+        (lambda: judge_one(tolerance=-0.1), "tolerance=-0.1 must"),
+        (lambda: judge_one(standard_errors=-2), "standard_errors=-2.0 must"),
+        (lambda: summarize_health([]), "verdicts is empty"),
+        (lambda: relative_displacement(np.ones((2, 3))), "flat must have axes"),
+        (lambda: relative_displacement(np.ones((2, 1, 3))), "flat has one draw per chain"),
+        (lambda: relative_displacement(np.full((2, 2, 3), np.nan)), "flat has 12 NaN"),
+    ],
+)
+def test_bad_input_is_named(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
