@@ -129,6 +129,7 @@ class EnsembleChains:
                 self.tuner.subset(subset_key, self.num_params),
             )
         )
+        self.sampling_loop = self._loop(self._step, self._keep_draw)
         self._log_prob_of_each = jax.jit(
             lambda positions, shared: jax.lax.map(
                 lambda flat: self.validation_log_prob(flat, shared), positions
@@ -154,7 +155,7 @@ class EnsembleChains:
 
         def init_one(flat: Array, key: Key, shared: Shared) -> Chain:
             kernel = sampler.init(flat, self._logdensity_fn(shared), key)
-            log_sum = jnp.full(shared.validation[1].shape[0], -jnp.inf)
+            log_sum = jnp.full(shared.validation[1].shape[0], -jnp.inf, float)
             return Chain(kernel, self.tuner.init(sampler, flat), log_sum, jnp.zeros(()))
 
         placement = self.problem.placement
@@ -169,25 +170,24 @@ class EnsembleChains:
         began, first = time.perf_counter(), 0
         problem, keys = self.problem, self._keys(Purpose.TUNING)
         energy = np.full(problem.num_chains, np.nan)
+        divergent = np.zeros(problem.num_chains, dtype=int)
 
         def step(key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
             chain, info = self._step(key, chain, i, shared)
             tuner = self.tuner.update(chain.tuner, i, chain.kernel, info, shared.measures_spread)
             return chain._replace(tuner=tuner), info
 
-        def keep(chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Array]:
-            return chain, chain.kernel.position[shared.subset]
-
         def show(report: ChunkReport) -> None:
-            nonlocal energy
+            nonlocal energy, divergent
+            divergent = divergent + report.stats.num_divergent
             energy = report.stats.squared_energy_change / self.num_params
             problem.monitor.on_chunk(report, self._pooled_lppd_now(report.carry))
 
-        tuning, fixed = self._loop(step, None), self._loop(self._step, keep)
+        tuning = self._loop(step, None)
         for phase in self.tuner.phases():
             flag = problem.placement.put_shared(jnp.array(phase.measures_spread))
             shared = self.shared._replace(measures_spread=flag)
-            loop = fixed if phase.thin else tuning
+            loop = self._fixed_loop() if phase.thin else tuning
             chains, kept = loop.run(
                 phase.name,
                 chains,
@@ -200,14 +200,11 @@ class EnsembleChains:
             )
             chains = self._end_phase(chains, phase, kept)
             first += phase.num_steps
-        sampler, divergent = jax.tree.map(
-            lambda leaf: np.asarray(leaf)[: problem.num_chains],
-            (chains.tuner.sampler, chains.divergent),
-        )
+        sampler = chains.tuner.sampler
         return chains, TuningReport(
-            step_size=sampler.step_size,
-            L=sampler.L,
-            num_divergent=divergent.astype(int),
+            step_size=np.asarray(sampler.step_size)[: problem.num_chains],
+            L=np.asarray(sampler.L)[: problem.num_chains],
+            num_divergent=divergent,
             energy_variance=energy,
             num_steps=first,
             seconds=time.perf_counter() - began,
@@ -225,26 +222,17 @@ class EnsembleChains:
         """
         problem, settings = self.problem, self.settings
 
-        def keep(chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
-            position = chain.kernel.position
-            draw = {
-                "position": position,
-                "logdensity": info.logdensity,
-                "energy_change": info.energy_change,
-                "diverging": chain.divergent,
-            }
-            log_prob = self.validation_log_prob(position, shared)
-            log_sum = jnp.logaddexp(chain.log_sum, log_prob)
-            return chain._replace(log_sum=log_sum, divergent=jnp.zeros(())), draw
-
         def show(report: ChunkReport) -> None:
             log_sum = np.asarray(report.carry.log_sum)[: problem.num_chains]
             count = problem.num_chains * report.step / settings.n_thinning
             lppd = np.mean(np.logaddexp.reduce(log_sum, axis=0) - np.log(count))
             problem.monitor.on_chunk(report, float(lppd))
 
-        chains = chains._replace(divergent=jnp.zeros_like(chains.divergent))
-        chains, kept = self._loop(self._step, keep).run(
+        chains = chains._replace(
+            divergent=jnp.zeros_like(chains.divergent),
+            log_sum=jnp.full_like(chains.log_sum, -jnp.inf),
+        )
+        chains, kept = self.sampling_loop.run(
             "sampling",
             chains,
             self._keys(Purpose.SAMPLING),
@@ -271,6 +259,28 @@ class EnsembleChains:
         kernel, info = sampler.step(key, chain.kernel, self._logdensity_fn(shared))
         return chain._replace(kernel=kernel, divergent=chain.divergent + info.is_divergent), info
 
+    def _keep_draw(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
+        """Keep a draw and its statistics; add it to the sum over the validation rows."""
+        position = chain.kernel.position
+        draw = {
+            "position": position,
+            "logdensity": info.logdensity,
+            "energy_change": info.energy_change,
+            "diverging": chain.divergent,
+        }
+        log_sum = jnp.logaddexp(chain.log_sum, self.validation_log_prob(position, shared))
+        return chain._replace(log_sum=log_sum, divergent=jnp.zeros(())), draw
+
+    def _keep_subset(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
+        """Keep some parameters only."""
+        return chain, {"position": chain.kernel.position[shared.subset]}
+
+    def _fixed_loop(self) -> ChainLoop:
+        """Loop of the third phase; where it keeps all parameters, the program of sampling does."""
+        if self.num_params <= self.tuner.max_params:
+            return self.sampling_loop
+        return self._loop(self._step, self._keep_subset)
+
     def _loop(self, step_fn: Any, keep_fn: Any) -> ChainLoop:
         problem = self.problem
         return ChainLoop(
@@ -291,8 +301,9 @@ class EnsembleChains:
         if kept is None:
             tuner = jax.vmap(lambda state: self.tuner.end_phase(state, phase))(chains.tuner)
         else:
-            missing = chains.divergent.shape[0] - kept.shape[0]
-            padded = np.concatenate([kept, np.repeat(kept[-1:], missing, axis=0)])
+            missing = chains.divergent.shape[0] - self.problem.num_chains
+            path = kept["position"]
+            padded = np.concatenate([path, np.repeat(path[-1:], missing, axis=0)])
             tuner = self.tuner.end_trajectory(chains.tuner, padded, phase.thin)
         return self.problem.placement.put_chains(chains._replace(tuner=tuner))
 

@@ -187,8 +187,16 @@ def _make_optimiser(settings: Optimisation) -> optax.GradientTransformation:
 def _init_member(params: Params, optimiser: optax.GradientTransformation) -> MemberState:
     """Start one member."""
     zero = jnp.zeros((), jnp.int32)
+    # A copy: on a single device the same buffer would be donated twice.
+    best = jax.tree.map(jnp.copy, params)
     return MemberState(
-        params, optimiser.init(params), params, jnp.array(jnp.inf), zero, zero, jnp.array(False)
+        params,
+        optimiser.init(params),
+        best,
+        jnp.full((), jnp.inf, float),
+        zero,
+        zero,
+        jnp.array(False),
     )
 
 

@@ -85,16 +85,19 @@ class MLP:
     def init(self, key: Key, x: Float[Array, "data features"]) -> Params:
         """Draw first parameters: a tuple of ``{"weight": (out, in), "bias": (out,)}``."""
         sizes = (x.shape[1], *self.hidden_layer_sizes, self.num_outputs)
-        gain = _GAINS.get(self.activation, _RECTIFIER_GAIN)
+        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+        gains = [_GAINS.get(self.activation, _RECTIFIER_GAIN)] * (len(shapes) - 1) + [1.0]
+        # One draw for all weights and one for all biases: a draw per layer compiles for seconds.
+        weight_key, bias_key = jax.random.split(key)
+        normal = jax.random.normal(weight_key, (sum(out * fan_in for out, fan_in in shapes),))
+        uniform = jax.random.uniform(bias_key, (sum(sizes[1:]),), minval=-1, maxval=1)
         layers = []
-        for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-            weight_key, bias_key = jax.random.split(jax.random.fold_in(key, i))
-            layer_gain = gain if i < len(sizes) - 2 else 1.0
-            weight = jax.random.normal(weight_key, (fan_out, fan_in))
+        for (fan_out, fan_in), gain in zip(shapes, gains, strict=True):
+            weight, normal = jnp.split(normal, [fan_out * fan_in])
+            bias, uniform = jnp.split(uniform, [fan_out])
+            weight = math.sqrt(gain / fan_in) * weight.reshape(fan_out, fan_in)
             # Biases are spread so that the kinks of rectifiers do not all lie at the origin.
-            limit = 1 / math.sqrt(fan_in)
-            bias = jax.random.uniform(bias_key, (fan_out,), minval=-limit, maxval=limit)
-            layers.append({"weight": math.sqrt(layer_gain / fan_in) * weight, "bias": bias})
+            layers.append({"weight": weight, "bias": bias / math.sqrt(fan_in)})
         return tuple(layers)
 
     def apply(
@@ -192,7 +195,9 @@ def _value_and_gradient(
         else:
             h = inputs
         # dW_l = delta_l h_{l-1}^T, contracted over the contiguous data axis; db_l = row sums.
-        gradients.append({"weight": delta @ h.T, "bias": delta @ jnp.ones(delta.shape[1])})
+        gradients.append(
+            {"weight": delta @ h.T, "bias": delta @ jnp.ones(delta.shape[1], delta.dtype)}
+        )
         if i > 0:
             # Without the barrier XLA folds the transposition into the product, which costs more
             # than transposing the small weight matrix (docs/performance.md).

@@ -95,15 +95,13 @@ def plan_blocks(
     ...             max_buffer_bytes=200_000)
     BlockPlan(rows=250, draws=50, vectorised=12)
     """
-    rows = _even_share(
-        num_rows, max_buffer_bytes // max(num_draws * output_bytes, activation_bytes)
-    )
-    draws = _even_share(num_draws, max_buffer_bytes // draw_bytes)
+    rows = even_share(num_rows, max_buffer_bytes // max(num_draws * output_bytes, activation_bytes))
+    draws = even_share(num_draws, max_buffer_bytes // draw_bytes)
     together = min(max_buffer_bytes, cache_bytes or max_buffer_bytes) // (rows * activation_bytes)
     return BlockPlan(rows, draws, max(1, min(together, draws)))
 
 
-def _even_share(total: int, limit: int) -> int:
+def even_share(total: int, limit: int) -> int:
     """Size of the parts when ``total`` is cut into as few near-equal parts as ``limit`` allows."""
     return math.ceil(total / math.ceil(total / max(1, min(limit, total))))
 
@@ -145,11 +143,12 @@ class OutputBlocks:
         width, activation_bytes = _trace_network(model, draws, x)
         on_cpu = jax.default_backend() == "cpu"
         itemsize = leaves[0].dtype.itemsize
+        # Two numbers per draw and row at least: the key of a sample, or one float64 result.
+        self.output_bytes = max(width * itemsize, 8)
         self.plan = plan_blocks(
             self.num_draws,
             self.num_rows,
-            # Two numbers per draw and row at least: the key of a sample, or one float64 result.
-            output_bytes=max(width * itemsize, 8),
+            output_bytes=self.output_bytes,
             activation_bytes=max(activation_bytes, width * itemsize),
             draw_bytes=sum(leaf[0].nbytes for leaf in leaves),
             max_buffer_bytes=max_buffer_bytes,

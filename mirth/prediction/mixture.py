@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.types import Key
 from mirth.model import Likelihood
-from mirth.prediction.blocks import OutputBlocks
+from mirth.prediction.blocks import OutputBlocks, even_share
 
 _ORDER, _NOISE = 0, 1  # what the keys of a sample are for
 
@@ -59,21 +59,22 @@ def sample(blocks: OutputBlocks, num_samples: int, seed: int) -> Shaped[np.ndarr
     """
     root = purpose_key(seed, Purpose.PREDICTION)
     order_key, noise_key = (jax.random.fold_in(root, part) for part in (_ORDER, _NOISE))
-    order = np.asarray(jax.random.permutation(order_key, blocks.num_draws))
+    order = np.argsort(jax.random.bits(order_key, (blocks.num_draws,)), stable=True)
     picks = order[np.arange(num_samples) % blocks.num_draws]
     if num_samples < blocks.num_draws:  # the other draws need not be evaluated
         blocks, picks = blocks.select(picks), np.arange(num_samples)
     is_discrete = blocks.likelihood.is_discrete
     result = np.empty((num_samples, blocks.num_rows), np.int64 if is_discrete else np.float64)
+    limit = blocks.max_buffer_bytes // (blocks.output_bytes * blocks.plan.rows)
+    size = even_share(num_samples, limit)
     for rows, outputs in blocks:
-        for first in range(0, num_samples, blocks.num_draws):
-            count = min(blocks.num_draws, num_samples - first)
+        for first in range(0, num_samples, size):
+            count = min(size, num_samples - first)
             # All passes have one shape, for one compilation; the last one is cut.
-            chosen = np.resize(picks[first : first + count], blocks.num_draws)
+            chosen = np.resize(picks[first : first + count], size)
             values = _sample_block(blocks.likelihood, noise_key, outputs, chosen, first, rows.start)
-            result[first : first + count, rows] = np.asarray(values)[
-                :count, : rows.stop - rows.start
-            ]
+            kept = np.asarray(values)[:count, : rows.stop - rows.start]
+            result[first : first + count, rows] = kept
     return result
 
 

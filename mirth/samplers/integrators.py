@@ -88,20 +88,25 @@ def update_velocity(
     dimension = tree_size(momentum)
     norm = tree_norm(gradient)
     # A zero gradient turns nothing; dividing by the smallest normal number keeps e = 0 there.
-    inverse_norm = 1 / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny)
-    projection = tree_dot(momentum, gradient) * inverse_norm
+    tiny = jnp.finfo(norm.dtype).tiny
+    inverse_norm = 1 / jnp.maximum(norm, tiny)
+    # Rounding can push the projection just below -1, where the logarithm has no value.
+    projection = jnp.clip(tree_dot(momentum, gradient) * inverse_norm, -1.0, 1.0)
     delta = interval * norm / (dimension - 1)
-    zeta = jnp.exp(-delta)
+    zeta = jnp.maximum(jnp.exp(-delta), tiny)
     one_minus_zeta = -jnp.expm1(-delta)
-    along = one_minus_zeta * (1 + zeta + projection * one_minus_zeta) * inverse_norm
-    turned = jax.tree.map(lambda g, u: along * g + 2 * zeta * u, gradient, momentum)
+    along, kept = one_minus_zeta * (1 + zeta + projection * one_minus_zeta), 2 * zeta
+    # Both vanish for large delta and p = -1: the larger becomes 1, or the length would underflow.
+    larger = jnp.maximum(along, kept)
+    along, kept = along / larger * inverse_norm, kept / larger
+    turned = jax.tree.map(lambda g, u: along * g + kept * u, gradient, momentum)
     length = tree_norm(turned)
     turned = jax.tree.map(lambda u: u / length, turned)
     # log((1 + p + (1 - p) zeta^2) / 2): the first form loses no digits for small delta, the
     # second does not become log(0) for large delta and p = -1.
     half_against = 0.5 * (1 - projection)
     small = jnp.log1p(half_against * jnp.expm1(-2 * jnp.minimum(delta, 1.0)))
-    large = jnp.log(1 - half_against + half_against * jnp.maximum(zeta**2, 1e-37))
+    large = jnp.logaddexp(jnp.log(1 - half_against), jnp.log(half_against) - 2 * delta)
     log_ratio = jnp.where(delta < 1, small, large)
     return turned, (dimension - 1) * (delta + log_ratio)
 

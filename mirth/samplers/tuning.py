@@ -28,6 +28,8 @@ from mirth.core.validation import check_int, check_real
 from mirth.samplers.mclmc import MCLMC, MCLMCInfo, MCLMCState
 
 _XI_FLOOR = 1e-8
+_XI_CEILING = 1e30
+_MIN_STEP_SIZE = 1e-30  # a chain that can never move would shrink its step size to zero
 _MIN_L = 15.0
 _ENERGY_ORDER = 6  # Var[Delta E] = O(epsilon^6) for a second-order scheme
 
@@ -64,7 +66,7 @@ class TunerState(NamedTuple):
     numerator, denominator : scalar
         Decayed sums of w * xi / epsilon^6 and of w; epsilon is in units of ``reference``.
     reference : scalar
-        The first step size; keeps epsilon^6 inside the range of float32.
+        The step size of the last step; keeps epsilon^6 inside the range of float32.
     cap : scalar
         Largest step size allowed; shrinks on divergence, grows back slowly.
     log_step_size : Moments
@@ -174,7 +176,7 @@ class MILETuner(eqx.Module):
 
     def phases(self) -> tuple[Phase, ...]:
         """List the phases of the warm-up, in order; empty phases are left out."""
-        num_first, num_second = (round(f * self.num_steps) for f in self.phase_fractions[:2])
+        num_first, num_second = self._num_tuned()
         num_third = self.num_steps - num_first - num_second
         num_again = num_second // 3 if self.diagonal_preconditioning else 0
         phases = [
@@ -184,6 +186,12 @@ class MILETuner(eqx.Module):
             Phase("decoherence length", num_third, -(-num_third // self.max_kept), False),
         ]
         return tuple(phase for phase in phases if phase.num_steps > 0)
+
+    def _num_tuned(self) -> tuple[int, int]:
+        """Count the steps of phases I and II, rounded so that phase III has the rest."""
+        first, second, _ = self.phase_fractions
+        num_first = round(first * self.num_steps)
+        return num_first, round((first + second) * self.num_steps) - num_first
 
     def subset(self, key: jax.Array, num_params: int) -> Array:
         """Choose the parameters that phase III keeps, sorted indices."""
@@ -205,7 +213,7 @@ class MILETuner(eqx.Module):
             numerator=zero,
             denominator=zero,
             reference=sampler.step_size,
-            cap=jnp.array(jnp.inf),
+            cap=jnp.full((), jnp.inf, float),
             log_step_size=init_moments(zero),
             moments=init_moments(position),
         )
@@ -213,7 +221,7 @@ class MILETuner(eqx.Module):
     def target(self, step: Array) -> Float[Array, ""]:
         """Energy variance per dimension that is aimed at in a step of phases I and II."""
         start, end = self.energy_variance_start, self.energy_variance_end
-        horizon = sum(round(f * self.num_steps) for f in self.phase_fractions[:2]) + 1
+        horizon = sum(self._num_tuned()) + 1
         # Beyond the horizon (the extra steps after preconditioning) the target stays at its end.
         time = jnp.minimum(step, horizon)
         if start <= 2:
@@ -260,25 +268,30 @@ class MILETuner(eqx.Module):
     ) -> TunerState:
         """Apply the sixth-power law and the cap."""
         diverged, step_size = info.is_divergent, info.step_size
-        xi = info.energy_change**2 / (chain.position.size * target) + _XI_FLOOR
+        # The square of a huge energy error is infinite in float32; its weight 0 would make NaN.
+        xi = jnp.minimum(info.energy_change**2 / (chain.position.size * target), _XI_CEILING)
+        xi = xi + _XI_FLOOR
         log_ratio = jnp.log(xi) / (_ENERGY_ORDER * self.trust)
         weight = jnp.where(diverged, 0.0, jnp.exp(-0.5 * log_ratio**2))
         decay = jnp.where(diverged, 1.0, (self.num_effective - 1) / (self.num_effective + 1))
-        scaled = (state.reference / step_size) ** _ENERGY_ORDER
-        numerator = decay * state.numerator + weight * xi * scaled
+        rebased = (step_size / state.reference) ** _ENERGY_ORDER * state.numerator
+        numerator = decay * rebased + weight * xi
         denominator = decay * state.denominator + weight
         is_known = denominator > 0
         ratio = numerator / jnp.where(is_known, denominator, 1.0)
-        proposed = state.reference * jnp.where(is_known, ratio, 1.0) ** (-1 / _ENERGY_ORDER)
-        proposed = jnp.where(is_known, proposed, step_size)
+        proposed = step_size * jnp.where(is_known, ratio, 1.0) ** (-1 / _ENERGY_ORDER)
         cap = jnp.where(
             diverged,
-            jnp.minimum(state.cap, self.cap_shrink * step_size),
+            jnp.minimum(state.cap, jnp.maximum(self.cap_shrink * step_size, _MIN_STEP_SIZE)),
             self.cap_growth * state.cap,
         )
         sampler = eqx.tree_at(lambda s: s.step_size, state.sampler, jnp.minimum(proposed, cap))
         return state._replace(
-            sampler=sampler, numerator=numerator, denominator=denominator, cap=cap
+            sampler=sampler,
+            numerator=numerator,
+            denominator=denominator,
+            reference=step_size,
+            cap=cap,
         )
 
     def end_phase(self, state: TunerState, phase: Phase) -> TunerState:
@@ -290,21 +303,24 @@ class MILETuner(eqx.Module):
         spread = variance(state.moments)
         total = jnp.sqrt(jnp.sum(spread))
         L, scale = jnp.where(total > 0, total, state.sampler.L), state.sampler.scale
+        cap = state.cap
         if self.diagonal_preconditioning:
             L = jnp.sqrt(1.0 * spread.size)
             scale = jnp.where(spread > 0, jnp.sqrt(spread), 1.0)
             # In units of sd the step covers another distance; start near the same one.
-            step_size = step_size / jnp.sqrt(jnp.mean(scale**2))
+            unit = jnp.sqrt(jnp.mean(scale**2))
+            step_size, cap = step_size / unit, cap / unit
         sampler = eqx.tree_at(
             lambda s: (s.step_size, s.L, s.scale),
             state.sampler,
-            (jnp.minimum(step_size, state.cap), L, scale),
+            (jnp.minimum(step_size, cap), L, scale),
         )
         return state._replace(
             sampler=sampler,
             numerator=jnp.zeros(()),
             denominator=jnp.zeros(()),
             reference=1.0 * sampler.step_size,
+            cap=cap,
         )
 
     def end_trajectory(self, state: TunerState, kept: np.ndarray, thin: int) -> TunerState:

@@ -1,0 +1,15 @@
+"""Whole runs: data in, a folder with scores, pictures and a page out."""
+
+from mirth.experiments.comparison import Case, Comparison, compare
+from mirth.experiments.demo import DEMO_FOLDER, run_demo
+from mirth.experiments.tables import fit_table, predict_table
+
+__all__ = [
+    "DEMO_FOLDER",
+    "Case",
+    "Comparison",
+    "compare",
+    "fit_table",
+    "predict_table",
+    "run_demo",
+]

@@ -1,0 +1,228 @@
+"""A comparison as a section of the page: sentences from the numbers, tables, pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mirth.experiments.comparison import ENSEMBLE, LINEAR, SAMPLED, Comparison
+from mirth.experiments.forecasts import LEVEL, ClassForecast, RegressionForecast
+from mirth.report import (
+    Band,
+    Picture,
+    Section,
+    chain_figure,
+    coverage_figure,
+    pit_figure,
+    prediction_figure,
+    reliability_figure,
+    to_png,
+    uncertainty_figure,
+)
+
+
+def comparison_section(comparison: Comparison) -> Section:
+    """Build the section of one comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The numbers.
+
+    Returns
+    -------
+    Section
+        Interpretation, score table, pictures, and the chains' health folded up.
+    """
+    return Section(
+        comparison.case.title,
+        sentences(comparison),
+        [comparison.table()],
+        pictures(comparison),
+        [comparison.health_table()],
+    )
+
+
+def write_pictures(section: Section, folder: Path) -> None:
+    """Write the pictures of a section beside the page.
+
+    Parameters
+    ----------
+    section : Section
+        The section.
+    folder : Path
+        Where to.
+    """
+    for picture in section.pictures:
+        (folder / f"{picture.name}.png").write_bytes(picture.png)
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Say in words what the numbers show.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The numbers.
+
+    Returns
+    -------
+    list of str
+        Paragraphs.
+    """
+    case = comparison.case
+    task = "Regression" if case.task == "regression" else "Classification"
+    first = (
+        f"{task} of {case.target} from {case.x_train.shape[1]} column(s): {len(case.y_train)} "
+        f"training rows, {len(case.y_test)} test rows that no method has seen."
+    )
+    scores = comparison.results[SAMPLED].scores
+    lead = (
+        f"{SAMPLED} reaches an LPPD of {scores['lppd']:.3f} nats per row, "
+        f"{_against(comparison, ENSEMBLE)} that it started from, and "
+        f"{_against(comparison, LINEAR)} (± one standard error over the test rows)."
+    )
+    calibration = (
+        _interval_sentence(comparison)
+        if case.task == "regression"
+        else _confidence_sentence(comparison)
+    )
+    return [first, f"{lead} {calibration}", comparison.diagnostics.summary]
+
+
+def pictures(comparison: Comparison) -> list[Picture]:
+    """Draw everything about one comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The numbers.
+
+    Returns
+    -------
+    list of Picture
+    """
+    specific = (
+        _regression_pictures(comparison)
+        if comparison.case.task == "regression"
+        else _class_pictures(comparison)
+    )
+    results = comparison.results
+    figure = chain_figure(
+        comparison.start_lppd,
+        comparison.chain_lppd,
+        {name: results[name].scores["lppd"] for name in (ENSEMBLE, SAMPLED)},
+    )
+    caption = (
+        "What each chain has gained over the network it started from, and what pooling all of "
+        "them adds (dashed lines)."
+    )
+    return [*specific, Picture(f"{comparison.case.name}_chains", caption, to_png(figure))]
+
+
+def _against(comparison: Comparison, other: str) -> str:
+    """Say how much better or worse than another method, with the error of the difference."""
+    ours, theirs = (comparison.results[name].forecast.log_prob for name in (SAMPLED, other))
+    gain = ours - theirs
+    error = gain.std(ddof=1) / math.sqrt(len(gain))
+    word = "above" if gain.mean() >= 0 else "below"
+    return f"{abs(gain.mean()):.3f} ± {error:.3f} {word} the {other}"
+
+
+def _interval_sentence(comparison: Comparison) -> str:
+    num_rows = len(comparison.case.y_test)
+    chance = 1.96 * math.sqrt(LEVEL * (1 - LEVEL) / num_rows)
+    ours, theirs, linear = (comparison.results[name].scores for name in (SAMPLED, ENSEMBLE, LINEAR))
+    is_near = abs(ours["coverage_90"] - LEVEL) <= chance
+    verdict = "within" if is_near else "outside"
+    before, after = theirs["quantile_calibration_error"], ours["quantile_calibration_error"]
+    change = "falls" if after < before else "does not fall"
+    return (
+        f"Its {LEVEL:.0%} intervals hold {ours['coverage_90']:.1%} of the test rows, {verdict} what "
+        f"chance allows for {num_rows} rows (± {chance:.1%}); those of the {ENSEMBLE} hold "
+        f"{theirs['coverage_90']:.1%}, those of the {LINEAR} {linear['coverage_90']:.1%}. The "
+        f"calibration error over all quantiles {change}: {before:.3f} for the {ENSEMBLE}, "
+        f"{after:.3f} for {SAMPLED}."
+    )
+
+
+def _confidence_sentence(comparison: Comparison) -> str:
+    ours, theirs = (comparison.results[name].scores for name in (SAMPLED, ENSEMBLE))
+    change = "lower" if ours["brier"] < theirs["brier"] else "not lower"
+    return (
+        f"It is right in {ours['accuracy']:.1%} of the test rows ({ENSEMBLE}: "
+        f"{theirs['accuracy']:.1%}). The Brier score is {change} than that of the {ENSEMBLE} "
+        f"({ours['brier']:.4f} against {theirs['brier']:.4f}), the expected calibration error "
+        f"{ours['ece']:.3f} against {theirs['ece']:.3f}."
+    )
+
+
+def _regression_pictures(comparison: Comparison) -> list[Picture]:
+    case = comparison.case
+    forecasts = {
+        name: result.forecast
+        for name, result in comparison.results.items()
+        if isinstance(result.forecast, RegressionForecast)
+    }
+    networks = {name: forecasts[name] for name in (ENSEMBLE, SAMPLED)}
+    pits = {name: forecast.pit for name, forecast in networks.items()}
+    bands = {name: Band(f.mean, f.lower, f.upper) for name, f in networks.items()}
+    drawn = {
+        "coverage": (
+            coverage_figure({name: forecast.pit for name, forecast in forecasts.items()}),
+            "Share of test rows inside central intervals of every level. On the diagonal the "
+            "intervals keep what they promise; below it they are too narrow.",
+        ),
+        "pit": (
+            pit_figure(pits),
+            "Where the targets lie in their predictive distributions. Flat is calibrated, a U "
+            "shape is overconfident, a hump is too cautious.",
+        ),
+        "predictions": (
+            prediction_figure(case.y_test, bands, case.target, LEVEL),
+            f"Predictions with {LEVEL:.0%} intervals against what was observed.",
+        ),
+        "uncertainty": (_uncertainty(networks, "standard deviation"), _UNCERTAINTY_CAPTION),
+    }
+    return [
+        Picture(f"{case.name}_{name}", caption, to_png(figure))
+        for name, (figure, caption) in drawn.items()
+    ]
+
+
+_UNCERTAINTY_CAPTION = (
+    "The two parts of the uncertainty of each test row: noise that more data would not remove, and "
+    "disagreement of the draws, which more data would remove."
+)
+
+
+def _class_pictures(comparison: Comparison) -> list[Picture]:
+    forecasts = {
+        name: result.forecast
+        for name, result in comparison.results.items()
+        if isinstance(result.forecast, ClassForecast)
+    }
+    name = comparison.case.name
+    reliability = reliability_figure(
+        comparison.y_test(), {key: forecast.probabilities for key, forecast in forecasts.items()}
+    )
+    networks = {key: forecasts[key] for key in (ENSEMBLE, SAMPLED)}
+    return [
+        Picture(
+            f"{name}_reliability",
+            "How often predictions of a given confidence are right. Below the diagonal they are "
+            "overconfident; small dots hold few rows and scatter by chance.",
+            to_png(reliability),
+        ),
+        Picture(
+            f"{name}_uncertainty", _UNCERTAINTY_CAPTION, to_png(_uncertainty(networks, "nats"))
+        ),
+    ]
+
+
+def _uncertainty(
+    networks: Mapping[str, RegressionForecast] | Mapping[str, ClassForecast], unit: str
+) -> object: ...
