@@ -9,12 +9,11 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from mirth.core.keys import Purpose, chain_keys
@@ -23,6 +22,9 @@ from mirth.core.trees import tree_all_finite, tree_select
 from mirth.core.types import Batch, Key, Params
 from mirth.inference.placement import Placement
 from mirth.model import Model
+
+if TYPE_CHECKING:
+    import optax  # takes as long to import as the rest of mirth: only on first use
 
 _FAR_WORSE_NATS = 0.5
 _EPOCHS_PER_CHUNK = 10
@@ -174,6 +176,8 @@ def warm_start(
 
 def _make_optimiser(settings: Optimisation) -> optax.GradientTransformation:
     """AdamW that decays the network's weights, not the shared scalars of the likelihood."""
+    import optax
+
     return optax.adamw(
         settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -217,7 +221,7 @@ def _epochs_of_one_member(
         )
         batch = Batch(train.x[rows], train.y[rows], row_weights)
         updates, opt_state = optimiser.update(jax.grad(loss)(params, batch), opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+        return jax.tree.map(jnp.add, params, updates), opt_state
 
     def one_epoch(key: Key, train: Batch, validation: Batch, state: MemberState) -> MemberState:
         order, weights = _shuffled(jax.random.fold_in(key, state.epoch), train, settings.batch_size)
