@@ -57,7 +57,8 @@ class Configurable:
             If a name is unknown; the nearest known one is suggested.
         """
         own = self.get_params(deep=False)
-        for name, value in params.items():
+        # As in scikit-learn: a new object first, then the parameters of that object.
+        for name, value in sorted(params.items(), key=lambda item: "__" in item[0]):
             head, _, tail = name.partition("__")
             if head not in own:
                 near = nearest_name(head, list(own))

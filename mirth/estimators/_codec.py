@@ -82,9 +82,10 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
             f"{path} holds {value!r}, which cannot be saved; known are text, numbers, arrays and "
             f"{', '.join(KNOWN)}."
         )
+    known: Any = value
     fields = {
         field.name: encode(getattr(value, field.name), f"{path}/{field.name}", arrays)
-        for field in dataclasses.fields(value)
+        for field in dataclasses.fields(known)
         if field.init
     }
     return {"object": name, "fields": fields}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from mirth.evaluation import (
     quantile_calibration_error,
     rmse,
 )
+from mirth.prediction import CategoricalPredictive, Predictive
 from mirth.report import Column
 
 LEVEL = 0.9  # of the intervals in tables and pictures
@@ -31,7 +32,7 @@ class RegressionForecast:
     Parameters
     ----------
     mean, lower, upper : array of shape (rows,)
-        Mean and central 90 % interval, in the units of the target.
+        Mean and central 90% interval, in the units of the target.
     pit : array of shape (rows,)
         Distribution function at the target.
     log_prob : array of shape (rows,)
@@ -44,9 +45,9 @@ class RegressionForecast:
 
     columns: ClassVar[dict[str, Column]] = {
         "lppd": Column("LPPD", ".3f", best="highest"),
-        "rmse": Column("RMSE", ".4g", best="lowest"),
-        "crps": Column("CRPS", ".4g", best="lowest"),
-        "coverage_90": Column("90 % coverage", ".1%", best=LEVEL),
+        "rmse": Column("RMSE", "#.4g", best="lowest"),
+        "crps": Column("CRPS", "#.4g", best="lowest"),
+        "coverage_90": Column("90% coverage", ".1%", best=LEVEL),
     }
 
     mean: Rows
@@ -109,7 +110,7 @@ class ClassForecast:
 Forecast = RegressionForecast | ClassForecast
 
 
-def forecast_of(dist: Any, y: np.ndarray) -> Forecast:
+def forecast_of(dist: Predictive | CategoricalPredictive, y: np.ndarray) -> Forecast:
     """Reduce a predictive distribution.
 
     Parameters
@@ -123,7 +124,7 @@ def forecast_of(dist: Any, y: np.ndarray) -> Forecast:
     -------
     RegressionForecast or ClassForecast
     """
-    if hasattr(dist, "probabilities"):
+    if isinstance(dist, CategoricalPredictive):
         return ClassForecast(
             dist.probabilities(), dist.log_prob(y), dist.epistemic(), dist.aleatoric()
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from mirth.experiments.comparison import ENSEMBLE, LINEAR, SAMPLED, Comparison
 from mirth.experiments.forecasts import LEVEL, ClassForecast, RegressionForecast
@@ -137,11 +136,11 @@ def _interval_sentence(comparison: Comparison) -> str:
     chance = 1.96 * math.sqrt(LEVEL * (1 - LEVEL) / num_rows)
     ours, theirs, linear = (comparison.results[name].scores for name in (SAMPLED, ENSEMBLE, LINEAR))
     is_near = abs(ours["coverage_90"] - LEVEL) <= chance
-    verdict = "within" if is_near else "outside"
+    place = "within" if is_near else "outside"
     before, after = theirs["quantile_calibration_error"], ours["quantile_calibration_error"]
     change = "falls" if after < before else "does not fall"
     return (
-        f"Its {LEVEL:.0%} intervals hold {ours['coverage_90']:.1%} of the test rows, {verdict} what "
+        f"Its {LEVEL:.0%} intervals hold {ours['coverage_90']:.1%} of the test rows, {place} what "
         f"chance allows for {num_rows} rows (± {chance:.1%}); those of the {ENSEMBLE} hold "
         f"{theirs['coverage_90']:.1%}, those of the {LINEAR} {linear['coverage_90']:.1%}. The "
         f"calibration error over all quantiles {change}: {before:.3f} for the {ENSEMBLE}, "
@@ -172,30 +171,30 @@ def _regression_pictures(comparison: Comparison) -> list[Picture]:
     bands = {name: Band(f.mean, f.lower, f.upper) for name, f in networks.items()}
     drawn = {
         "coverage": (
-            coverage_figure({name: forecast.pit for name, forecast in forecasts.items()}),
+            to_png(coverage_figure({name: forecast.pit for name, forecast in forecasts.items()})),
             "Share of test rows inside central intervals of every level. On the diagonal the "
             "intervals keep what they promise; below it they are too narrow.",
         ),
         "pit": (
-            pit_figure(pits),
+            to_png(pit_figure(pits)),
             "Where the targets lie in their predictive distributions. Flat is calibrated, a U "
             "shape is overconfident, a hump is too cautious.",
         ),
         "predictions": (
-            prediction_figure(case.y_test, bands, case.target, LEVEL),
+            to_png(prediction_figure(case.y_test, bands, case.target, LEVEL)),
             f"Predictions with {LEVEL:.0%} intervals against what was observed.",
         ),
-        "uncertainty": (_uncertainty(networks, "standard deviation"), _UNCERTAINTY_CAPTION),
+        "uncertainty": (
+            _uncertainty(networks, "units of the target"),
+            _UNCERTAINTY_CAPTION.format(measure="as standard deviations"),
+        ),
     }
-    return [
-        Picture(f"{case.name}_{name}", caption, to_png(figure))
-        for name, (figure, caption) in drawn.items()
-    ]
+    return [Picture(f"{case.name}_{name}", caption, png) for name, (png, caption) in drawn.items()]
 
 
 _UNCERTAINTY_CAPTION = (
-    "The two parts of the uncertainty of each test row: noise that more data would not remove, and "
-    "disagreement of the draws, which more data would remove."
+    "The two parts of the uncertainty of each test row ({measure}): noise that more data would not "
+    "remove, and disagreement of the draws, which more data would remove."
 )
 
 
@@ -218,11 +217,18 @@ def _class_pictures(comparison: Comparison) -> list[Picture]:
             to_png(reliability),
         ),
         Picture(
-            f"{name}_uncertainty", _UNCERTAINTY_CAPTION, to_png(_uncertainty(networks, "nats"))
+            f"{name}_uncertainty",
+            _UNCERTAINTY_CAPTION.format(measure="as entropies"),
+            _uncertainty(networks, "nats"),
         ),
     ]
 
 
-def _uncertainty(
-    networks: Mapping[str, RegressionForecast] | Mapping[str, ClassForecast], unit: str
-) -> object: ...
+def _uncertainty(networks: Mapping[str, Any], unit: str) -> bytes:
+    return to_png(
+        uncertainty_figure(
+            {name: forecast.aleatoric for name, forecast in networks.items()},
+            {name: forecast.epistemic for name, forecast in networks.items()},
+            unit,
+        )
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.types import Batch
@@ -110,8 +111,25 @@ def infer(
     method = resolve_method(method)
     check_int("num_chains", num_chains, minimum=1)
     check_int("seed", seed, minimum=0)
+    if chunk_steps is not None:
+        check_int("chunk_steps", chunk_steps, minimum=1)
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"dataset must be a mirth.Dataset(x, y), not {type(dataset).__name__}; it checks rows "
+            "and types once."
+        )
+    if dataset.weights is not None:
+        # A mini-batch of such rows alone would have no mean.
+        dataset = dataset.take(np.flatnonzero(dataset.weights))
     if validation is None:
-        check_real("validation_fraction", validation_fraction, low=0, high=1, low_open=True)
+        check_real(
+            "validation_fraction",
+            validation_fraction,
+            low=0,
+            high=1,
+            low_open=True,
+            high_open=True,
+        )
         split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
         labels = dataset.y if model.likelihood.is_discrete else None
         rows, held_back = train_validation_split(
@@ -130,7 +148,10 @@ def infer(
         monitor=verbose if isinstance(verbose, Monitor) else make_monitor(verbose),
         chunk_steps=chunk_steps,
     )
-    return method.run(problem)
+    try:
+        return method.run(problem)
+    finally:
+        problem.monitor.close()
 
 
 def _to_batch(dataset: Dataset) -> Batch:

@@ -167,7 +167,8 @@ class ChainLoop:
             span = self.placement.put_shared(jnp.array([first_step + done * thin, count, thin]))
             carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (span, shared)))
             rate = count / (time.perf_counter() - started)
-            pieces.append(jax.tree.map(lambda k, c=count: self._cut(k)[:, :c], kept))
+            # A copy, because a view would keep the whole buffer alive until the end.
+            pieces.append(jax.tree.map(lambda k, c=count: self._cut(k)[:, :c].copy(), kept))
             done += count
             if on_chunk is not None:
                 seconds = time.perf_counter() - begin

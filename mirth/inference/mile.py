@@ -98,10 +98,18 @@ class MILE(Configurable):
     def __post_init__(self) -> None:
         if self.start is None:
             self.start = DeepEnsemble()
+        if not isinstance(self.start, DeepEnsemble):
+            raise TypeError(
+                f"start={self.start!r} must be an object mirth.DeepEnsemble(...) or None."
+            )
+        for name in ("diagonal_preconditioning", "use_validation_rows"):
+            if getattr(self, name) not in (True, False):
+                raise TypeError(f"{name}={getattr(self, name)!r} must be True or False.")
         check_int("n_warmup", self.n_warmup, minimum=0)
         check_int("n_samples", self.n_samples, minimum=1)
         check_int("n_thinning", self.n_thinning, minimum=1)
         check_real("step_size_init", self.step_size_init, low=0.0, low_open=True)
+        check_real("n_effective", self.n_effective, low=1.0, low_open=True)
         check_name("integrator", self.integrator, list(SCHEMES))
         self.tuner()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from mirth.inference.loop import ChunkReport
 
-logger = logging.getLogger("mirth")
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -26,7 +24,10 @@ class Monitor:
         """Hear of a chunk of steps, and the present LPPD of the validation rows."""
 
     def on_end(self, lppd_chain: np.ndarray) -> None:
-        """Hear that the run is over, with the LPPD of each chain."""
+        """Hear that the run has succeeded, with the LPPD of each chain."""
+
+    def close(self) -> None:
+        """Hear that nothing follows; called after an error or an interrupt, too."""
 
 
 def describe_epochs(epochs: np.ndarray, losses: np.ndarray) -> str:
@@ -77,6 +78,7 @@ class BarMonitor(Monitor):
     """A bar per phase on a terminal, by the library rich."""
 
     def __init__(self) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._progress = Progress(
@@ -85,6 +87,7 @@ class BarMonitor(Monitor):
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[words]}"),
+            console=Console(stderr=True),
         )
         self._tasks: dict[str, Any] = {}
 
@@ -105,7 +108,7 @@ class BarMonitor(Monitor):
         task = self._task(report.phase, report.num_steps)
         self._progress.update(task, completed=report.step, words=describe_chunk(report, lppd))
 
-    def on_end(self, lppd_chain: np.ndarray) -> None:
+    def close(self) -> None:
         self._progress.stop()
 
 

@@ -260,7 +260,8 @@ def _trace_network(
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
             f"x with {x.shape[1:]} features per row, or the structure of draws, does not fit the "
-            f"network; pass scaled inputs like those of the fit. The network says: {error}"
+            "network; pass scaled inputs like those of the fit. The network, traced with "
+            f"{_MARKER_ROWS} rows, says: {error}"
         ) from error
     return traced.out_avals[0].shape[1], _row_bytes(traced.jaxpr)
 
@@ -330,7 +331,7 @@ def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data features"]:
     Raises
     ------
     ValueError
-        If ``x`` has fewer than two axes, no rows, or numbers that are not finite.
+        If ``x`` has fewer than two axes, no rows, no numbers, or numbers that are not finite.
     """
     x = np.asarray(x)
     if x.ndim < 2 or not len(x):
@@ -338,7 +339,9 @@ def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data features"]:
             f"x has shape {x.shape}; pass scaled inputs of shape (rows, features) with at least "
             "one row. A single row is x[None, :]."
         )
-    if not np.issubdtype(x.dtype, np.floating):
+    if x.dtype.kind not in "fiu":
+        raise ValueError(f"x has the type {x.dtype}; encode it as numbers, as in the fit.")
+    if x.dtype.kind != "f":
         return x
     if not _all_finite([x]):
         raise ValueError("x has numbers that are not finite; fill or drop these rows.")

@@ -59,7 +59,7 @@ def sample(blocks: OutputBlocks, num_samples: int, seed: int) -> Shaped[np.ndarr
     """
     root = purpose_key(seed, Purpose.PREDICTION)
     order_key, noise_key = (jax.random.fold_in(root, part) for part in (_ORDER, _NOISE))
-    order = np.argsort(jax.random.bits(order_key, (blocks.num_draws,)), stable=True)
+    order = np.argsort(np.asarray(jax.random.bits(order_key, (blocks.num_draws,))), stable=True)
     picks = order[np.arange(num_samples) % blocks.num_draws]
     if num_samples < blocks.num_draws:  # the other draws need not be evaluated
         blocks, picks = blocks.select(picks), np.arange(num_samples)

@@ -15,7 +15,6 @@ from mirth.evaluation import coverage_curve, pit_histogram, reliability_curve
 from mirth.report.style import DARK, GREY, LIGHT, colours_of, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Rows = Float[np.ndarray, " data"]
@@ -64,48 +63,40 @@ def band_figure(
     -------
     matplotlib.figure.Figure
     """
-    with new_figure(11.0, 4.2, len(bands), sharex=True, sharey=True) as (figure, axes):
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    dashes = (0, (4, 3))
+    with new_figure(11.0, 4.4, len(bands), sharex=True, sharey=True) as (figure, axes):
         for ax, (name, band), colour in zip(
             axes, bands.items(), colours_of(list(bands)), strict=True
         ):
             ax.axvspan(*gap, color="#F4F4F4", zorder=0)
-            ax.fill_between(
-                grid,
-                band.lower,
-                band.upper,
-                color=colour,
-                alpha=0.28,
-                linewidth=0,
-                label=f"{level:.0%} band",
-            )
-            ax.plot(grid, band.mean, color=colour, linewidth=2, label="predictive mean")
-            ax.plot(grid, truth.mean, color=DARK, linewidth=1.2, label="true mean")
-            ax.plot(
-                grid,
-                truth.lower,
-                color=DARK,
-                linewidth=1,
-                linestyle=(0, (4, 3)),
-                label=f"true {level:.0%} noise interval",
-            )
-            ax.plot(grid, truth.upper, color=DARK, linewidth=1, linestyle=(0, (4, 3)))
-            ax.plot(*data, ".", color=GREY, markersize=4, label="training rows", zorder=1.5)
-            ax.set(title=name, xlabel="x")
+            ax.fill_between(grid, band.lower, band.upper, color=colour, alpha=0.28, linewidth=0)
+            ax.plot(grid, band.mean, color=colour, linewidth=2)
+            ax.plot(grid, truth.mean, color=DARK, linewidth=1.2)
+            for edge in (truth.lower, truth.upper):
+                ax.plot(grid, edge, color=DARK, linewidth=1, linestyle=dashes)
+            ax.plot(*data, ".", color=GREY, markersize=4, zorder=1.5)
+            ax.set(title=name, xlabel="x", xlim=(grid[0], grid[-1]))
             ax.text(
-                np.mean(gap),
-                0.02,
+                *(sum(gap) / 2, 0.98),
                 "no training rows",
                 transform=ax.get_xaxis_transform(),
                 ha="center",
-                va="bottom",
+                va="top",
                 color=GREY,
                 fontsize=10,
             )
-        axes[0].set(ylabel="y", xlim=(grid[0], grid[-1]))
-        axes[0].legend(loc="upper left")
-        _limit_y(
-            axes[0], [data[1], truth.lower, truth.upper, *(b for m in bands.values() for b in m)]
-        )
+        axes[0].set(ylabel="y")
+        handles = [  # grey for what has another colour in each of the axes
+            Patch(color=GREY, alpha=0.4, linewidth=0, label=f"{level:.0%} band"),
+            Line2D([], [], color=GREY, linewidth=2, label="predictive mean"),
+            Line2D([], [], color=DARK, linewidth=1.2, label="true mean"),
+            Line2D([], [], color=DARK, linestyle=dashes, label=f"true {level:.0%} noise interval"),
+            Line2D([], [], color=GREY, marker=".", linestyle="", label="training rows"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -132,7 +123,7 @@ def pit_figure(pits: Mapping[str, Rows], bins: int = 10) -> Figure:
                 color=LIGHT,
                 alpha=0.7,
                 zorder=0.5,
-                label="95 % of calibrated bins",
+                label="95% of calibrated bins",
             )
             ax.axhline(1, color=GREY, linewidth=1)
             ax.bar(
@@ -167,16 +158,17 @@ def coverage_figure(pits: Mapping[str, Rows]) -> Figure:
     """
     levels = np.arange(0.05, 1.0, 0.05)
     num_rows = len(next(iter(pits.values())))
-    error = 1.96 * np.sqrt(levels * (1 - levels) / num_rows)
-    with new_figure(5.4, 4.6) as (figure, (ax,)):
+    grid = np.linspace(0, 1, 101)
+    error = 1.96 * np.sqrt(grid * (1 - grid) / num_rows)
+    with new_figure(5.0, 4.9) as (figure, (ax,)):
         ax.fill_between(
-            levels,
-            np.clip(levels - error, 0, 1),
-            np.clip(levels + error, 0, 1),
+            grid,
+            np.clip(grid - error, 0, 1),
+            np.clip(grid + error, 0, 1),
             color=LIGHT,
             alpha=0.7,
             linewidth=0,
-            label=f"95 % chance, {num_rows} rows",
+            label=f"95% by chance ({num_rows} rows)",
         )
         ax.plot([0, 1], [0, 1], color=GREY, linewidth=1)
         for (name, pit), colour in zip(pits.items(), colours_of(list(pits)), strict=True):
@@ -225,7 +217,6 @@ def prediction_figure(
         ):
             lower, upper = band.lower[rows], band.upper[rows]
             is_inside = (lower <= y[rows]) & (y[rows] <= upper)
-            ends = [min(y[rows].min(), lower.min()), max(y[rows].max(), upper.max())]
             for mask, shade, label in (
                 (is_inside, colour, f"{level:.0%} interval holds the target"),
                 (~is_inside, DARK, "misses it"),
@@ -241,7 +232,7 @@ def prediction_figure(
                     markersize=3.5,
                     label=f"{label} ({mask.mean():.0%})",
                 )
-            ax.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
+            ax.axline((0, 0), slope=1, color=GREY, linewidth=1, zorder=1)
             ax.set(title=name, xlabel=f"observed {target}")
             ax.legend(loc="upper left")
         axes[0].set(ylabel=f"predicted {target}")
@@ -272,20 +263,18 @@ def reliability_figure(
     """
     names = list(probabilities)
     least = 1 / next(iter(probabilities.values())).shape[1]
-    with new_figure(5.4, 4.6) as (figure, (ax,)):
+    with new_figure(5.6, 4.6) as (figure, (ax,)):
         ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="calibrated")
         for (name, probability), colour in zip(
             probabilities.items(), colours_of(names), strict=True
         ):
             curve = reliability_curve(y_index, probability, n_bins=bins)
             filled = curve.num_rows > 0
-            ax.plot(
-                curve.confidence[filled], curve.accuracy[filled], "-", color=colour, linewidth=1.3
-            )
+            ax.plot(curve.confidence[filled], curve.accuracy[filled], "-", color=colour, alpha=0.5)
             ax.scatter(
                 curve.confidence[filled],
                 curve.accuracy[filled],
-                s=12 + 240 * curve.num_rows[filled] / len(y_index),
+                s=18 + 240 * curve.num_rows[filled] / len(y_index),
                 color=colour,
                 alpha=0.75,
                 linewidth=0,
@@ -336,6 +325,7 @@ def chain_figure(
             yticks=position,
             ylim=(len(start) - 0.4, -0.6),
         )
+        ax.locator_params(axis="x", nbins=6)
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -369,17 +359,10 @@ def uncertainty_figure(
                 label=name,
             )
         ax.set(
-            xlabel=f"aleatoric: noise ({unit})",
-            ylabel=f"epistemic: disagreement of the draws ({unit})",
+            xlabel=f"noise: aleatoric ({unit})",
+            ylabel=f"disagreement: epistemic ({unit})",
         )
         ax.set_xlim(left=0)
         ax.set_ylim(bottom=0)
         ax.legend()
     return figure
-
-
-def _limit_y(ax: Axes, values: list[Rows]) -> None:
-    """Leave room above the curves for the legend, whose size does not follow the data."""
-    low, high = min(v.min() for v in values), max(v.max() for v in values)
-    margin = high - low
-    ax.set_ylim(low - 0.08 * margin, high + 0.45 * margin)

@@ -23,7 +23,7 @@ SPARE = ("#CC79A7", "#E69F00", "#56B4E9")
 DARK, GREY, LIGHT = "#222222", "#777777", "#DDDDDD"
 DOTS_PER_INCH = 130
 
-_SETTINGS: Mapping[str, Any] = {
+_SETTINGS: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.labelsize": 11,
@@ -61,7 +61,7 @@ def new_figure(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(dict(_SETTINGS)):
+    with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False, **options)[0]
         yield figure, list(axes)

@@ -29,7 +29,7 @@ from mirth.samplers.mclmc import MCLMC, MCLMCInfo, MCLMCState
 
 _XI_FLOOR = 1e-8
 _XI_CEILING = 1e30
-_MIN_STEP_SIZE = 1e-30  # a chain that can never move would shrink its step size to zero
+_MIN_STEP_SIZE = 1e-30  # a chain that only diverges would shrink its step size to zero
 _MIN_L = 15.0
 _ENERGY_ORDER = 6  # Var[Delta E] = O(epsilon^6) for a second-order scheme
 
@@ -224,10 +224,9 @@ class MILETuner(eqx.Module):
         horizon = sum(self._num_tuned()) + 1
         # Beyond the horizon (the extra steps after preconditioning) the target stays at its end.
         time = jnp.minimum(step, horizon)
-        if start <= 2:
-            return start + (end - start) * time / horizon
+        linear = start + (end - start) * time / horizon
         decay = jnp.exp(-4.0 * time / horizon)
-        return start * decay + end * (1 - decay)
+        return jnp.where(start <= 2, linear, start * decay + end * (1 - decay))
 
     def update(
         self,
@@ -282,10 +281,11 @@ class MILETuner(eqx.Module):
         proposed = step_size * jnp.where(is_known, ratio, 1.0) ** (-1 / _ENERGY_ORDER)
         cap = jnp.where(
             diverged,
-            jnp.minimum(state.cap, jnp.maximum(self.cap_shrink * step_size, _MIN_STEP_SIZE)),
+            jnp.minimum(state.cap, self.cap_shrink * step_size),
             self.cap_growth * state.cap,
         )
-        sampler = eqx.tree_at(lambda s: s.step_size, state.sampler, jnp.minimum(proposed, cap))
+        proposed = jnp.maximum(jnp.minimum(proposed, cap), _MIN_STEP_SIZE)
+        sampler = eqx.tree_at(lambda s: s.step_size, state.sampler, proposed)
         return state._replace(
             sampler=sampler,
             numerator=numerator,

@@ -1,0 +1,171 @@
+"""The command line: ``mirth demo``, ``fit``, ``predict`` and ``version``.
+
+What takes long to import is imported inside the commands, so that ``mirth --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirth.core.outcomes import SamplingError
+from mirth.inference import MILE, configure_cpu_devices
+
+if TYPE_CHECKING:
+    from mirth.report import Table
+
+EXPECTED = (ValueError, TypeError, OSError, SamplingError)
+"""Errors that a user can do something about; all others are bugs and keep their traceback."""
+
+app = typer.Typer(
+    help="Bayesian neural networks by microcanonical sampling.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/demo"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit three small examples and write a page about them.
+
+    Compares a linear model, the deep ensemble and MILE on the diabetes and breast cancer data of
+    scikit-learn and on a one-dimensional example with a gap.
+    """
+    with _clean_messages():
+        from mirth.experiments import run_demo
+
+        run_demo(out, overwrite=overwrite, seed=seed, verbose=1, show=_show)
+        _show(f"Open {out / 'report.html'} in a browser; the numbers are in metrics.json.")
+
+
+@app.command()
+def fit(
+    data: Annotated[Path, typer.Argument(help="CSV file.")],
+    target: Annotated[str, typer.Option(help="Column to predict.")],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    task: Annotated[str, typer.Option(help="auto, regression or classification.")] = "auto",
+    test_fraction: Annotated[float, typer.Option(help="Share of rows held out for scores.")] = 0.2,
+    seed: Seed = 0,
+    n_members: Annotated[int, typer.Option(help="Networks, each with a chain.")] = 10,
+    n_warmup: Annotated[int, typer.Option(help="Steps to tune a chain.")] = MILE.n_warmup,
+    n_samples: Annotated[int, typer.Option(help="Draws kept per chain.")] = MILE.n_samples,
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "16,16,16",
+    likelihood: Annotated[
+        str | None,
+        typer.Option(help="normal or homoscedastic (regression), categorical.", show_default=False),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit a table and report how well it predicts rows that were held out."""
+    with _clean_messages():
+        from mirth.experiments import fit_table
+
+        fit_table(
+            data,
+            target,
+            out,
+            task=task,
+            test_fraction=test_fraction,
+            seed=seed,
+            n_members=n_members,
+            method=MILE(n_warmup=n_warmup, n_samples=n_samples),
+            hidden_layer_sizes=_sizes(hidden),
+            likelihood=likelihood,
+            overwrite=overwrite,
+            verbose=1,
+            show=_show,
+        )
+        _show(f"Open {out / 'report.html'} in a browser; predict by: mirth predict {out} NEW.csv")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run directory made by mirth fit.")],
+    data: Annotated[Path, typer.Argument(help="CSV file with new rows.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
+    interval: Annotated[float, typer.Option(help="Probability inside lower ... upper.")] = 0.9,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict new rows with a fitted run."""
+    with _clean_messages():
+        from mirth.experiments import predict_table
+
+        predictions = predict_table(run, data, out, interval=interval, overwrite=overwrite)
+        _show(f"{len(predictions)} rows written to {out}.")
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of mirth, JAX and Python."""
+    import importlib.metadata
+    import platform
+
+    names = {name: importlib.metadata.version(name) for name in ("mirth", "jax")}
+    print(f"mirth {names['mirth']} (JAX {names['jax']}, Python {platform.python_version()})")
+
+
+def main() -> None:
+    """Run the command line."""
+    configure_cpu_devices()
+    app()
+
+
+@contextmanager
+def _clean_messages() -> Iterator[None]:
+    """Show errors and warnings that are meant for the user as one line each."""
+    with warnings.catch_warnings():
+        default = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+            if issubclass(category, UserWarning):
+                print(f"warning: {_one_line(message)}", file=sys.stderr)
+            else:
+                default(message, category, *place, **options)
+
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        except EXPECTED as error:
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _show(what: Table | str) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if isinstance(what, str):
+        console.print(what, markup=False)
+    else:
+        console.print(what.to_rich())
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError(f"--hidden {text!r} must be widths such as 16,16,16.") from None
+
+
+if __name__ == "__main__":
+    main()

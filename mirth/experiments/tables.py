@@ -1,0 +1,315 @@
+"""A model of a CSV file: fitted, reported and kept in a run directory; predictions of new rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from mirth.core.folders import check_new_folder, new_folder, read_marker, write_json
+from mirth.core.validation import check_int, check_name, check_real
+from mirth.data import (
+    TRUSTED_TYPES,
+    check_columns,
+    column_kinds,
+    make_preprocessor,
+    read_table,
+    split_target,
+    task_of,
+    train_validation_split,
+)
+from mirth.data.columns import ColumnKind, kind_of
+from mirth.estimators import BNNClassifier, BNNRegressor
+from mirth.estimators.persistence import load_estimator, save_estimator
+from mirth.experiments.comparison import SAMPLED, Case, Comparison, compare
+from mirth.experiments.environment import describe, environment
+from mirth.experiments.sections import comparison_section, write_pictures
+from mirth.inference import MILE
+from mirth.report import Table, render_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "mirth run"
+SCHEMA_VERSION = 1
+TASKS = ("auto", "regression", "classification")
+Task = Literal["regression", "classification"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A table made ready: rows split, columns turned into numbers."""
+
+    case: Case
+    kinds: dict[str, ColumnKind]
+    preprocessor: Any
+    num_train: int
+    num_test: int
+
+
+def fit_table(
+    data: str | Path,
+    target: str,
+    folder: str | Path,
+    *,
+    task: str = "auto",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    n_members: int = 10,
+    method: MILE | None = None,
+    hidden_layer_sizes: tuple[int, ...] = (16, 16, 16),
+    likelihood: str | None = None,
+    overwrite: bool = False,
+    verbose: int | bool = False,
+    show: Callable[[Table | str], None] = lambda _: None,
+) -> Comparison:
+    """Fit a table and write a run directory.
+
+    The directory holds ``manifest.json``, ``preprocess.skops`` and ``model`` for
+    ``predict_table``, and ``metrics.json``, pictures and ``report.html`` to read. The model kept
+    is the one that the scores belong to: fitted to the training rows only.
+
+    Parameters
+    ----------
+    data : str or path
+        CSV file with numbers, categories and missing values.
+    target : str
+        Column to predict.
+    folder : str or path
+        The run directory.
+    task : {"auto", "regression", "classification"}, default="auto"
+        What the target is; "auto" looks at its values.
+    test_fraction : float, default=0.2
+        Share of the rows that are held out for the scores.
+    seed : int, default=0
+        Seed of the split and of the fit.
+    n_members : int, default=10
+        Networks, and chains that start from them.
+    method : MILE, optional
+        Budget of the sampler; None means ``MILE()``.
+    hidden_layer_sizes : tuple of int, default=(16, 16, 16)
+        Width of each hidden layer.
+    likelihood : {"normal", "homoscedastic", "categorical"}, optional
+        Noise of the target; None means the estimator's default.
+    overwrite : bool, default=False
+        Replace a folder that mirth has written.
+    verbose : int or bool, default=False
+        Show the progress.
+    show : callable, optional
+        Receives tables and sentences to print.
+
+    Returns
+    -------
+    Comparison
+        Linear model, deep ensemble and MILE on the test rows.
+
+    Raises
+    ------
+    FileNotFoundError, FileExistsError
+        If the file is missing, or the folder must not be replaced.
+    ValueError, TypeError
+        If the table, the target or a parameter cannot be used; the text says what to change.
+    """
+    check_new_folder(folder, overwrite=overwrite)
+    prepared = _prepare(data, target, task, test_fraction, seed)
+    case = prepared.case
+    options: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
+    kind = BNNRegressor if case.task == "regression" else BNNClassifier
+    estimator = kind(
+        hidden_layer_sizes,
+        method=method or MILE(),
+        n_members=n_members,
+        random_state=seed,
+        verbose=verbose,
+        **options,
+    )
+    show(
+        f"{Path(data).name}: {case.task} of {target!r}, {prepared.num_train} training and "
+        f"{prepared.num_test} test rows, {len(prepared.kinds)} columns."
+    )
+    with new_folder(folder, overwrite=overwrite) as path:
+        comparison = compare(case, estimator)
+        show(comparison.table())
+        _write_run(path, prepared, comparison, target, seed, show)
+    return comparison
+
+
+def predict_table(
+    run: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    interval: float = 0.9,
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """Predict new rows with the model of a run directory.
+
+    Parameters
+    ----------
+    run : str or path
+        Directory that ``fit_table`` has written.
+    data : str or path
+        CSV file with the columns that the model was fitted to; others are ignored.
+    out : str or path
+        CSV file to write, one row for each row of ``data`` in the same order. For a regression
+        ``mean, std, lower, upper, epistemic_std, aleatoric_std`` in the units of the target; for
+        a classification ``label``, ``p_<class>`` for each class, ``entropy, epistemic`` in nats.
+    interval : float, default=0.9
+        Probability between ``lower`` and ``upper``.
+    overwrite : bool, default=False
+        Replace the file ``out``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What was written.
+
+    Raises
+    ------
+    FileNotFoundError, FileExistsError
+        If the run or the data are missing, or ``out`` exists.
+    ValueError
+        If the run is damaged or of another version, or columns are missing or of another kind.
+    """
+    from skops.io import load
+
+    out = Path(out)
+    check_real("interval", interval, low=0, high=1, low_open=True, high_open=True)
+    if out.is_dir():
+        raise FileExistsError(f"{out} is a folder; name a CSV file to write.")
+    if out.exists() and not overwrite:
+        raise FileExistsError(
+            f"the file {out} exists; choose another one, or replace it by --overwrite (in Python "
+            "overwrite=True)."
+        )
+    manifest = read_marker(run, FORMAT, SCHEMA_VERSION)
+    kinds: dict[str, ColumnKind] = manifest["columns"]
+    categories = [name for name, kind in kinds.items() if kind == "category"]
+    frame = check_columns(read_table(data, text=categories), kinds)
+    file = Path(run) / "preprocess.skops"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; the run is incomplete, fit again.")
+    try:
+        preprocessor = load(file, trusted=list(TRUSTED_TYPES))
+    except Exception as error:  # whatever a damaged archive or an untrusted type causes
+        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}).") from error
+    x = preprocessor.transform(frame)
+    predictions = _predictions(load_estimator(Path(run) / "model"), x, interval)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    predictions.to_csv(partial, index=False)
+    partial.replace(out)
+    return predictions
+
+
+def _prepare(
+    data: str | Path, target: str, task: str, test_fraction: float, seed: int
+) -> _Prepared:
+    """Read, decide on the task, split, turn columns into numbers by the training rows."""
+    check_name("task", task, TASKS)
+    check_real("test_fraction", test_fraction, low=0, high=1, low_open=True, high_open=True)
+    check_int("seed", seed, minimum=0)
+    frame, y = split_target(read_table(data), target)
+    chosen = cast(Task, task_of(y) if task == "auto" else task)
+    if chosen == "regression" and kind_of(y) == "category":
+        raise ValueError(
+            f"the target {target!r} holds text such as {y.iloc[0]!r}, so it cannot be a "
+            "regression; choose another target, or --task classification."
+        )
+    values = y.to_numpy(str if kind_of(y) == "category" else None)
+    labels = values if chosen == "classification" else None
+    train, test = train_validation_split(len(y), test_fraction, seed, stratify=labels)
+    kinds = column_kinds(frame.iloc[train])
+    used = frame[list(kinds)]
+    preprocessor = make_preprocessor(used.iloc[train])
+    x_train = preprocessor.fit_transform(used.iloc[train])
+    # Columns that have a kind by the training rows may be empty in the test rows.
+    x_test = preprocessor.transform(check_columns(used.iloc[test], kinds))
+    title = f"{Path(data).name}: {target}"
+    case = Case("table", title, target, chosen, x_train, values[train], x_test, values[test])
+    return _Prepared(case, kinds, preprocessor, len(train), len(test))
+
+
+def _write_run(
+    path: Path,
+    prepared: _Prepared,
+    comparison: Comparison,
+    target: str,
+    seed: int,
+    show: Callable[[Table | str], None],
+) -> None:
+    from skops.io import dump
+
+    estimator, record = comparison.estimator, comparison.record()
+    section, found = comparison_section(comparison), environment()
+    note = (
+        f"The model kept in this run is the one that these scores belong to: it was fitted to the "
+        f"{prepared.num_train} training rows only."
+    )
+    for text in (*section.paragraphs[1:], note):
+        show(text)
+    section = dataclasses.replace(section, paragraphs=[*section.paragraphs, note])
+    classes = estimator.classes_.tolist() if isinstance(estimator, BNNClassifier) else None
+    write_json(
+        path / "manifest.json",
+        {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "mirth_version": importlib.metadata.version("mirth"),
+            "target": target,
+            "task": prepared.case.task,
+            "classes": classes,
+            "columns": prepared.kinds,
+            "seed": seed,
+            "estimator": {k: _plain(v) for k, v in sorted(estimator.get_params().items())},
+            "scores": record["methods"][SAMPLED],
+        },
+    )
+    metrics = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "environment": found, **record}
+    write_json(path / "metrics.json", metrics)
+    dump(prepared.preprocessor, path / "preprocess.skops")
+    save_estimator(estimator, path / "model")
+    write_pictures(section, path)
+    page = render_page(f"mirth: {prepared.case.title}", [], [section], describe(found))
+    (path / "report.html").write_text(page, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Show a parameter in the manifest; the model folder has what is needed to load it."""
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+
+
+def _predictions(
+    estimator: BNNRegressor | BNNClassifier, x: np.ndarray, interval: float
+) -> pd.DataFrame:
+    import pandas as pd
+
+    if isinstance(estimator, BNNClassifier):
+        dist = estimator.predict_dist(x)
+        probabilities = dist.probabilities()
+        columns = {f"p_{label}": probabilities[:, k] for k, label in enumerate(estimator.classes_)}
+        return pd.DataFrame(
+            {
+                "label": estimator.classes_[probabilities.argmax(axis=1)],
+                **columns,
+                "entropy": dist.entropy(),
+                "epistemic": dist.epistemic(),
+            }
+        )
+    normal = estimator.predict_dist(x)
+    lower, upper = normal.interval(interval).T
+    return pd.DataFrame(
+        {
+            "mean": normal.mean(),
+            "std": normal.std(),
+            "lower": lower,
+            "upper": upper,
+            "epistemic_std": np.sqrt(normal.epistemic()),
+            "aleatoric_std": np.sqrt(normal.aleatoric()),
+        }
+    )

@@ -1,0 +1,82 @@
+"""Shared by the tests of inference: a tiny problem, and compilation that costs less.
+
+Every run compiles its own programs, so compilation is nearly all of the time. A cache on disk
+serves programs that are equal (the same run with other chunks); where the numbers of a run are not
+the point, a module asks for the fixture ``unoptimised``, which halves the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import mirth
+from mirth.inference import Placement, Posterior
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if jax.config.jax_compilation_cache_dir is not None:  # tests/estimators asked for it first
+        yield
+        return
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def unoptimised() -> Iterator[None]:
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def data() -> mirth.Dataset:
+    x = np.linspace(-1.5, 1.5, 40)[:, None]
+    noise = np.random.default_rng(0).normal(size=40)
+    return mirth.Dataset(x, np.sin(2 * x[:, 0]) + 0.1 * noise)
+
+
+@pytest.fixture(scope="session")
+def model() -> mirth.Model:
+    return mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+
+
+@pytest.fixture(scope="session")
+def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
+    """Short run on a number of devices; fields of the method as keywords."""
+
+    def infer(
+        *,
+        num_chains: int = 2,
+        num_devices: int = 2,
+        sequential: bool = True,
+        seed: int = 0,
+        chunk_steps: int | None = 50,
+        verbose: Any = False,
+        likelihood: Any = model.likelihood,
+        **fields: Any,
+    ) -> Posterior:
+        start = fields.pop(
+            "start", mirth.DeepEnsemble(learning_rate=0.03, max_epochs=15, batch_size=8)
+        )
+        budget = {"n_warmup": 30, "n_samples": 20, "n_thinning": 1, "start": start}
+        return mirth.infer(
+            mirth.Model(model.network, likelihood),
+            data,
+            mirth.MILE(**(budget | fields)),
+            num_chains=num_chains,
+            seed=seed,
+            placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential),
+            validation_fraction=0.3,
+            chunk_steps=chunk_steps,
+            verbose=verbose,
+        )
+
+    return infer
