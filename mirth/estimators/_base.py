@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
+from collections.abc import Iterator
 from typing import Any, Self, cast
 
 import numpy as np
@@ -48,13 +50,13 @@ class BaseBNN(BaseEstimator):
         check_int("n_members", self.n_members, minimum=1)
         method = resolve_method(self.method)
         network = MLP(
-            tuple(np.atleast_1d(self.hidden_layer_sizes).astype(int).tolist()),
+            tuple(np.atleast_1d(self.hidden_layer_sizes).tolist()),
             num_outputs=likelihood.num_outputs,
             activation=self.activation,
         )
         self.model_ = Model(network, likelihood, _resolve_prior(self.prior))
         self.x_scaler_ = Standardizer.fit(x, weights)
-        _note_constant_columns(x)
+        _note_constant_columns(x, getattr(self, "feature_names_in_", np.arange(x.shape[1])))
         scaled = self.x_scaler_.transform(x)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self.posterior_ = infer(
@@ -75,15 +77,22 @@ class BaseBNN(BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Check the rows once, with at least two of them."""
-        X, y = validate_data(
-            self, X, y, dtype=np.float64, ensure_min_samples=2, y_numeric=self._is_numeric
-        )
+        with _text_explained():
+            X, y = validate_data(
+                self, X, y, dtype=np.float64, ensure_min_samples=2, y_numeric=self._is_numeric
+            )
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
             if not sample_weight.any():
                 raise ValueError("sample_weight is zero for every row; there is nothing to fit.")
+            rows = sample_weight > 0
+            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
+            if len(X) < 2:
+                raise ValueError(
+                    "sample_weight is positive for one row only; at least two rows are needed."
+                )
         return X, y, sample_weight
 
     _is_numeric = False
@@ -91,7 +100,8 @@ class BaseBNN(BaseEstimator):
     def _predictive(self, X: Any, **options: Any) -> Any:
         """Predictive distribution of new rows."""
         check_is_fitted(self, "posterior_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        with _text_explained():
+            X = validate_data(self, X, dtype=np.float64, reset=False)
         scaled = self.x_scaler_.transform(X)
         return make_predictive(
             self.model_, self.posterior_.draws, scaled, seed=self.seed_, **options
@@ -123,6 +133,7 @@ class BaseBNN(BaseEstimator):
         other = copy.copy(self)
         other.posterior_ = self.posterior_.start_as_posterior()
         other._diagnostics = None
+        other.verdicts_ = judge(other.posterior_)
         return other
 
 
@@ -150,14 +161,28 @@ def resolve_likelihood(likelihood: Any, known: dict[str, type[Likelihood]]) -> L
     return cast(Likelihood, likelihood)
 
 
-def _note_constant_columns(x: np.ndarray) -> None:
+@contextlib.contextmanager
+def _text_explained() -> Iterator[None]:
+    """Say what to do about text, where scikit-learn only says that it is no number."""
+    try:
+        yield
+    except ValueError as error:
+        if "could not convert string" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}. Encode text and categories as numbers first, for example by a Pipeline with "
+            "sklearn.preprocessing.OneHotEncoder."
+        ) from error
+
+
+def _note_constant_columns(x: np.ndarray, names: np.ndarray) -> None:
     """Warn of columns that cannot tell rows apart; they are harmless."""
     constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
     if len(constant):
-        shown = ", ".join(map(str, constant[:10])) + (", ..." if len(constant) > 10 else "")
+        shown = ", ".join(map(str, names[constant[:10]])) + (", ..." if len(constant) > 10 else "")
         warnings.warn(
             f"Columns {shown} of X are constant ({len(constant)} in all); they carry no "
             "information and could be dropped.",
             MirthWarning,
-            stacklevel=5,
+            stacklevel=4,
         )

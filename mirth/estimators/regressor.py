@@ -9,7 +9,7 @@ from jaxtyping import Float
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state
 
-from mirth.core.validation import check_int
+from mirth.core.validation import check_int, check_real
 from mirth.data import Standardizer
 from mirth.estimators._base import BaseBNN, resolve_likelihood
 from mirth.inference import MILE
@@ -158,6 +158,11 @@ class BNNRegressor(RegressorMixin, BaseBNN):
             The fitted estimator.
         """
         X, y, sample_weight = self._validate_fit(X, y, sample_weight)
+        if y.dtype.kind not in "fiub":
+            raise ValueError(
+                f"y holds text ({y.flat[0]!r}, ...); a regressor needs numbers. For labels use "
+                "BNNClassifier."
+            )
         if np.ptp(y) == 0:
             raise ValueError(
                 f"y is constant ({y.flat[0]:g} in all {len(y)} rows); there is nothing to learn. "
@@ -246,6 +251,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         array of shape (rows, quantiles)
             In the units of y.
         """
+        for level in np.atleast_1d(quantiles):
+            check_real("quantiles", level, low=0, high=1, low_open=True, high_open=True)
         return self.predict_dist(X).quantile(np.atleast_1d(quantiles))
 
     def predict_uncertainty(self, X: Any) -> VarianceSplit:

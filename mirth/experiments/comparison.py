@@ -182,8 +182,9 @@ def split_case(
     task: Literal["regression", "classification"],
     x: np.ndarray,
     y: np.ndarray,
-    test_fraction: float = 0.2,
-    seed: int = 0,
+    *,
+    test_fraction: float,
+    seed: int,
 ) -> Case:
     """Hold out test rows; classes keep their proportions.
 
@@ -191,9 +192,9 @@ def split_case(
     ----------
     name, title, target, task, x, y
         As for :class:`Case`, all rows.
-    test_fraction : float, default=0.2
+    test_fraction : float
         Share of the test rows.
-    seed : int, default=0
+    seed : int
         Says which rows.
 
     Returns
@@ -208,7 +209,8 @@ def split_case(
     Examples
     --------
     >>> import numpy as np
-    >>> case = split_case("a", "A", "y", "regression", np.zeros((10, 1)), np.arange(10.0))
+    >>> x, y = np.zeros((10, 1)), np.arange(10.0)
+    >>> case = split_case("a", "A", "y", "regression", x, y, test_fraction=0.2, seed=0)
     >>> len(case.y_train), len(case.y_test)
     (8, 2)
     """

@@ -27,7 +27,10 @@ BATCH = Batch(
 def build(likelihood=None, **kwargs):
     likelihood = likelihood or Normal()
     model = Model(MLP((5,), num_outputs=likelihood.num_outputs), likelihood, **kwargs)
-    return model, model.init(jax.random.key(0), BATCH.x)
+    # Parameters like those of ``init``, without compiling its random numbers.
+    rng = np.random.default_rng(3)
+    like = jax.eval_shape(model.init, jax.random.key(0), BATCH.x)
+    return model, jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype) / 2, like)
 
 
 def test_log_density_is_prior_plus_likelihood_by_hand():
@@ -51,7 +54,10 @@ def test_two_plain_functions_give_the_same_density_as_the_built_in_network(likel
     model, params = build(likelihood)
     other = Model(FunctionalNetwork(model.network.init, model.network.apply), likelihood)
     batch = BATCH._replace(weights=jnp.linspace(0, 1, 8))
-    ours, theirs = (jax.value_and_grad(m.log_density)(params, batch, 100) for m in (model, other))
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(m.log_density), static_argnums=2)(params, batch, 100)
+        for m in (model, other)
+    )
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
     ours, theirs = ravel_pytree(ours[1])[0], ravel_pytree(theirs[1])[0]
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
@@ -94,8 +100,15 @@ def test_a_row_of_weight_two_counts_like_two_rows():
 
 
 def test_parameters_without_shared_scalars_have_no_place_for_them():
-    assert set(build(Normal())[1]) == {"network"}
-    assert set(build(HomoscedasticNormal())[1]) == {"network", "shared"}
+    for likelihood, expected in (
+        (Normal(), {"network"}),
+        (HomoscedasticNormal(), {"network", "shared"}),
+    ):
+        network = MLP((5,), num_outputs=likelihood.num_outputs)
+        params = Model(network, likelihood).init(jax.random.key(0), BATCH.x)
+        assert set(params) == expected
+        if "shared" in expected:
+            np.testing.assert_array_equal(params["shared"], likelihood.init_shared())
 
 
 @pytest.mark.parametrize(
@@ -117,7 +130,7 @@ def test_a_network_that_drops_the_axis_of_outputs_is_refused():
 
 
 def test_an_object_that_is_no_network_is_refused():
-    with pytest.raises(TypeError, match="init.* FunctionalNetwork"):
+    with pytest.raises(TypeError, match="methods init.* mirth.FunctionalNetwork"):
         Model(lambda x: x, Normal())
 
 
