@@ -2,6 +2,7 @@
 
 from mirth.estimators.classifier import BNNClassifier, EntropySplit
 from mirth.estimators.diagnostics import Diagnostics, diagnose
+from mirth.estimators.persistence import load_estimator, save_estimator
 from mirth.estimators.regressor import BNNRegressor, VarianceSplit
 
 __all__ = [
@@ -11,4 +12,6 @@ __all__ = [
     "EntropySplit",
     "VarianceSplit",
     "diagnose",
+    "load_estimator",
+    "save_estimator",
 ]

@@ -24,8 +24,7 @@ from mirth.data import (
     train_validation_split,
 )
 from mirth.data.columns import ColumnKind, kind_of
-from mirth.estimators import BNNClassifier, BNNRegressor
-from mirth.estimators.persistence import load_estimator, save_estimator
+from mirth.estimators import BNNClassifier, BNNRegressor, load_estimator, save_estimator
 from mirth.experiments.comparison import SAMPLED, Case, Comparison, compare
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.sections import comparison_section, write_pictures

@@ -27,9 +27,9 @@ class DeepEnsemble(Configurable):
 
     Parameters
     ----------
-    learning_rate : float, default=5e-3
+    learning_rate : float, default=1e-2
         Step size of AdamW.
-    weight_decay : float, default=1e-3
+    weight_decay : float, default=5e-3
         Decoupled weight decay of the network's weights.
     batch_size : int, default=64
         Rows of a mini-batch.
@@ -50,12 +50,12 @@ class DeepEnsemble(Configurable):
 
     Examples
     --------
-    >>> DeepEnsemble(learning_rate=1e-2).get_params()["learning_rate"]
-    0.01
+    >>> DeepEnsemble(learning_rate=1e-3).get_params()["learning_rate"]
+    0.001
     """
 
-    learning_rate: float = 5e-3
-    weight_decay: float = 1e-3
+    learning_rate: float = 1e-2
+    weight_decay: float = 5e-3
     batch_size: int = 64
     max_epochs: int = 500
     patience: int = 20

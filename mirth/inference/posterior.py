@@ -68,6 +68,16 @@ class Posterior:
         Gradients of the whole data set that each chain has taken, warm-up included.
     seconds : dict
         Time by part: ``warm_start``, ``tuning``, ``sampling``.
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+    >>> data = mirth.Dataset(x, x[:, 0])
+    >>> posterior = mirth.infer(model, data, "deep_ensemble", num_chains=2)
+    >>> posterior.num_chains, posterior.num_draws, posterior.positions().shape
+    (2, 1, (2, 1, 18))
     """
 
     model: Model

@@ -43,7 +43,7 @@ def unoptimised() -> Iterator[None]:
         yield
 
 
-START = {"learning_rate": 0.03, "max_epochs": 30, "batch_size": 16}
+START = {"learning_rate": 0.03, "weight_decay": 1e-3, "max_epochs": 30, "batch_size": 16}
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,7 @@ import pytest
 import mirth
 from mirth.core.outcomes import ChainVerdict
 from mirth.data import Standardizer
-from mirth.estimators import BNNClassifier, BNNRegressor
-from mirth.estimators.persistence import load_estimator, save_estimator
+from mirth.estimators import BNNClassifier, BNNRegressor, load_estimator, save_estimator
 from mirth.inference import Posterior, TuningReport, WarmStartReport
 
 K, T, ROWS = 2, 20, 30

@@ -20,7 +20,7 @@ import pytest
 import mirth
 from mirth.core.folders import write_json
 from mirth.data import read_table
-from mirth.estimators.persistence import load_estimator
+from mirth.estimators import load_estimator
 from mirth.experiments import demo, fit_table, predict_table, run_demo
 from mirth.experiments.comparison import Comparison
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from blackjax.mcmc.integrators import partially_refresh_momentum
+from blackjax.mcmc import integrators as peer
 from jax.flatten_util import ravel_pytree
 from targets import log_gamma
 
@@ -15,6 +15,10 @@ from mirth.samplers import MCLMC, SCHEMES
 from mirth.samplers.mclmc import refresh_momentum
 
 EPS = float(np.finfo(np.float32).eps)
+PEERS = {
+    "mclachlan": peer.isokinetic_mclachlan,
+    "leapfrog": peer.isokinetic_velocity_verlet,
+}
 TARGET = log_gamma(1.0, 10)
 START = jnp.zeros(10)
 
@@ -33,9 +37,27 @@ def step_of(sampler, logdensity=TARGET.logdensity):
 def test_refreshment_equals_the_one_of_blackjax(L):
     key = jax.random.key(3)
     momentum = jnp.asarray([0.6, 0.0, -0.8, 0.0])
-    theirs = partially_refresh_momentum(momentum, key, 0.3, L)
+    theirs = peer.partially_refresh_momentum(momentum, key, 0.3, L)
     ours = refresh_momentum(momentum, jax.random.normal(key, (4,)), jnp.array(0.3), jnp.array(L))
     np.testing.assert_allclose(ours, theirs, rtol=20 * EPS, atol=4 * EPS)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_whole_step_equals_the_one_of_blackjax_given_equal_noise(scheme, x64, monkeypatch):
+    # Two refreshments of half a step each, before and after the integrator's step.
+    key = jax.random.key(7)
+    noise = [jax.random.normal(k, (10,), dtype=float) for k in jax.random.split(key)]
+    monkeypatch.setattr("mirth.samplers.mclmc.tree_normal", lambda key, like, num: noise[:num])
+    scale = jnp.linspace(0.5, 2.0, 10)
+    sampler = MCLMC(0.6, 1.3, scale, integrator=scheme)
+    state = sampler.init(jnp.zeros(10), TARGET.logdensity, key)
+    ours, info = sampler.step(key, state, TARGET.logdensity)
+    step = peer.with_isokinetic_maruyama(PEERS[scheme](TARGET.logdensity, scale**2))
+    theirs, kinetic_change = step(peer.IntegratorState(*state), 0.6, 1.3, key)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-13)
+    expected = kinetic_change - theirs.logdensity + state.logdensity
+    np.testing.assert_allclose(info.energy_change, expected, rtol=1e-10)
 
 
 def test_refreshment_forgets_over_the_distance_L():
