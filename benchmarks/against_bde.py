@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--peer-python", help="interpreter that has sklearn-contrib-bde")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--peer-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--warmup", type=int, default=50_000)
     parser.add_argument("--sampling", type=int, default=1_000)
     parser.add_argument("--smoke", action="store_true", help="a tiny budget")
@@ -125,6 +126,8 @@ def main() -> None:
         fits: dict[str, list[dict]] = {name: [] for name in programs}
         for seed in args.seeds:
             for name, program in programs.items():
+                if name == "bde" and seed not in args.peer_seeds:
+                    continue
                 budget = [str(rows), str(seed), str(args.warmup), str(args.sampling), "10"]
                 fit = run(program + budget)
                 fit |= moment_scores(y_test, np.array(fit.pop("mean")), np.array(fit.pop("std")))

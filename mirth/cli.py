@@ -5,6 +5,7 @@ What takes long to import is imported inside the commands, so that ``mirth --hel
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -122,7 +123,20 @@ def version() -> None:
 def main() -> None:
     """Run the command line."""
     configure_cpu_devices()
+    _keep_compiled_programs()
     app()
+
+
+def _keep_compiled_programs() -> None:
+    """Let a second run of a command find the compiled programs of the first.
+
+    Only the command line does this: in a library it would be a global setting of the user's.
+    """
+    import jax
+
+    if jax.config.read("jax_compilation_cache_dir") is None:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(root / "mirth" / "xla"))
 
 
 @contextmanager
