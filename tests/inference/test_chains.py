@@ -13,6 +13,8 @@ import mirth
 from mirth.core.outcomes import Outcome
 from mirth.inference import Placement, Posterior
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 # A run of 15 epochs of 4 batches, 30 + 20 steps makes 110 updates of parameters up to 3. Each one
 # commits at most a rounding of 1.2e-7 of that, 4e-5 in all; the runs are too short for the chaos of
 # the dynamics to add more than as much again. The chains travel 0.1, a thousand times more.
