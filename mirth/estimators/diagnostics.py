@@ -108,9 +108,10 @@ def judge(posterior: Posterior) -> list[ChainVerdict]:
     verdicts = judge_chains(
         _distance(posterior),
         divergence_rate(posterior),
-        posterior.lppd_chain,
-        posterior.lppd_start,
-        lppd_standard_error=posterior.lppd_se,
+        # Predictions that overflowed make a chain worse than its start; they lose no run.
+        np.nan_to_num(posterior.lppd_chain, nan=-np.inf, posinf=np.inf, neginf=-np.inf),
+        np.nan_to_num(posterior.lppd_start, nan=-np.inf, posinf=np.inf, neginf=-np.inf),
+        lppd_standard_error=np.nan_to_num(posterior.lppd_se, nan=0.0, posinf=0.0),
     )
     if any(verdict is not ChainVerdict.MOVED for verdict in verdicts):
         warnings.warn(

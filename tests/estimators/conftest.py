@@ -46,7 +46,7 @@ def unoptimised() -> Iterator[None]:
 START = {"learning_rate": 0.03, "weight_decay": 1e-3, "max_epochs": 30, "batch_size": 16}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def tiny() -> dict[str, Any]:
     """Parameters of an estimator that is fitted at once."""
     return {
@@ -58,9 +58,8 @@ def tiny() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
-def short() -> dict[str, Any]:
-    """The same by MILE."""
+def short_parameters() -> dict[str, Any]:
+    """New objects at every call: a test may set parameters of a method."""
     return {
         "hidden_layer_sizes": (8,),
         "method": mirth.MILE(
@@ -70,6 +69,12 @@ def short() -> dict[str, Any]:
         "validation_fraction": 0.2,
         "random_state": 0,
     }
+
+
+@pytest.fixture
+def short() -> dict[str, Any]:
+    """The same by MILE."""
+    return short_parameters()
 
 
 @pytest.fixture(scope="session")
@@ -89,16 +94,16 @@ def labels(table: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def regressor(table: tuple[np.ndarray, np.ndarray], short: dict[str, Any]) -> BNNRegressor:
+def regressor(table: tuple[np.ndarray, np.ndarray]) -> BNNRegressor:
     """Fitted by MILE; do not fit it again."""
     with few_optimisations():
-        return BNNRegressor(**short).fit(*table)
+        return BNNRegressor(**short_parameters()).fit(*table)
 
 
 @pytest.fixture(scope="session")
-def classifier(
-    table: tuple[np.ndarray, np.ndarray], labels: np.ndarray, short: dict[str, Any]
-) -> BNNClassifier:
+def classifier(table: tuple[np.ndarray, np.ndarray], labels: np.ndarray) -> BNNClassifier:
     """Fitted by MILE to three classes of text; do not fit it again."""
     with few_optimisations():
-        return BNNClassifier(**short).fit(table[0], np.array(["low", "mid", "top"])[labels])
+        return BNNClassifier(**short_parameters()).fit(
+            table[0], np.array(["low", "mid", "top"])[labels]
+        )

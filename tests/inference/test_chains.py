@@ -81,8 +81,10 @@ def test_draws_do_not_depend_on_the_devices(
     """Three chains do not divide into two devices, nor into four."""
     other = run(num_chains=3, num_devices=num_devices, sequential=sequential)
     assert other.positions().shape == base.positions().shape
-    np.testing.assert_allclose(other.positions(), base.positions(), rtol=0, atol=ROUNDING)
-    np.testing.assert_allclose(other.lppd_chain, base.lppd_chain, rtol=0, atol=10 * ROUNDING)
+    # Vectorised, sums run in another order at every step: 2.3e-4 was seen, of a path of 0.1.
+    rounding = ROUNDING if sequential else 4 * ROUNDING
+    np.testing.assert_allclose(other.positions(), base.positions(), rtol=0, atol=rounding)
+    np.testing.assert_allclose(other.lppd_chain, base.lppd_chain, rtol=0, atol=10 * rounding)
 
 
 @pytest.mark.parametrize(("num_chains", "num_devices"), [(1, 4), (5, 1)])
