@@ -131,9 +131,9 @@ class Normal(_NormalFamily):
 
     with the outputs :math:`o` of the network and the link :math:`s` of the noise scale:
     ``softplus``: :math:`s(o) = \log(1 + e^o)` + ``min_scale``; ``exp``:
-    :math:`s(o) = e^o`, clipped to [``min_scale``, 1e6]. Softplus is the default because it reached
-    the better test log density on airfoil and energy (the table is in ``docs/performance.md``):
-    it grows linearly, so one large output cannot explain a row away with an enormous noise.
+    :math:`s(o) = e^o`, clipped to [``min_scale``, 1e6]. Softplus is the default: it
+    grows linearly, so one large output cannot explain a row away with an enormous noise. The two
+    are compared in ``docs/performance.md``; the difference is small.
 
     Parameters
     ----------
