@@ -127,7 +127,8 @@ class MILETuner(eqx.Module):
         Factors of the step-size cap after a divergent and after a good step.
     diagonal_preconditioning : bool, default=False
         Let the dynamics run on theta_i / sd_i with the spread seen in phase II, L = sqrt(d), and
-        tune the step size for another third of phase II.
+        tune the step size for another third of phase II, in addition to ``num_steps``; its last
+        iterate is then the final step size.
 
     Raises
     ------
