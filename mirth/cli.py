@@ -5,7 +5,6 @@ What takes long to import is imported inside the commands, so that ``mirth --hel
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mirth.core.folders import user_cache
 from mirth.core.outcomes import SamplingError
 from mirth.inference import MILE, configure_cpu_devices
 
@@ -135,8 +135,7 @@ def _keep_compiled_programs() -> None:
     import jax
 
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(root / "mirth" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache("xla")))
 
 
 @contextmanager

@@ -21,6 +21,27 @@ MARKERS = ("manifest.json", "metrics.json")
 """Files that say what a folder is, in the order in which they are asked."""
 
 
+def user_cache(name: str) -> Path:
+    """Give the folder for what can be made again at any time; it need not exist.
+
+    Parameters
+    ----------
+    name : str
+        Name of the part of the cache.
+
+    Returns
+    -------
+    Path
+        ``mirth/name`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``.
+
+    Examples
+    --------
+    >>> user_cache("xla").name
+    'xla'
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mirth" / name
+
+
 @contextlib.contextmanager
 def new_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Fill a temporary sibling of a folder, and give it the folder's name at the end.

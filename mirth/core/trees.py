@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from mirth.core.random import fold_in, standard_normals
+
 
 def tree_size(tree: PyTree) -> int:
     """Give the number of scalars in all leaves.
@@ -35,7 +37,7 @@ def tree_normal(key: jax.Array, like: PyTree, num: int) -> list[PyTree]:
     """Draw ``num`` trees of standard Normal numbers shaped like ``like`` from one key."""
     leaves, treedef = jax.tree.flatten(like)
     draws = [
-        jax.random.normal(jax.random.fold_in(key, i), (num, *leaf.shape), leaf.dtype)
+        standard_normals(fold_in(key, i), num, leaf.shape, leaf.dtype)
         for i, leaf in enumerate(leaves)
     ]
     return [jax.tree.unflatten(treedef, [draw[n] for draw in draws]) for n in range(num)]

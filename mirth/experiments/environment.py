@@ -15,19 +15,23 @@ def environment() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``python``, ``platform``, ``devices`` and the version of each of :data:`PACKAGES`.
+        ``python``, ``platform``, ``devices``, ``cpu_kernel`` (whether the compiled kernel is used)
+        and the version of each of :data:`PACKAGES`.
 
     Examples
     --------
     >>> sorted(environment())
-    ['devices', 'jax', 'mirth', 'numpy', 'platform', 'python', 'scikit-learn']
+    ['cpu_kernel', 'devices', 'jax', 'mirth', 'numpy', 'platform', 'python', 'scikit-learn']
     """
     import jax
+
+    from mirth.model import cpu_kernel
 
     return {
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "cpu_kernel": cpu_kernel.status(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.local_devices()],
     }
 
@@ -49,5 +53,5 @@ def describe(found: dict[str, Any]) -> str:
     devices = found["devices"]
     return (
         f"Made with {versions}, Python {found['python']}, {found['platform']}, "
-        f"{len(devices)} x {devices[0]}."
+        f"{len(devices)} x {devices[0]}, CPU kernel {found['cpu_kernel']}."
     )

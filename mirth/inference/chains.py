@@ -250,8 +250,15 @@ class EnsembleChains:
 
     def _logdensity_fn(self, shared: Shared) -> Callable[[Array], Array]:
         """Log posterior of a flat position given the rows."""
-        batch = rows_first(shared.rows)
-        return lambda flat: self.problem.model.log_density(self.unravel(flat), batch)
+        batch, model = rows_first(shared.rows), self.problem.model
+
+        def logdensity(flat: Array) -> Array:
+            # The sum that Model.log_density is, but with parameters of its own for each term: so
+            # each gradient is put together as one vector, not added leaf by leaf.
+            log_prior = model.log_prior(self.unravel(flat))
+            return log_prior + model.log_likelihood(self.unravel(flat), batch)
+
+        return logdensity
 
     def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
         """Take one step of the sampler with its present settings."""

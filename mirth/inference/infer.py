@@ -137,7 +137,8 @@ def infer(
         )
         dataset, validation = dataset.take(rows), dataset.take(held_back)
     train, held = _to_batch(dataset), _to_batch(validation)
-    model.init(purpose_key(seed, Purpose.NETWORK_INIT), train.x)  # the network fits, or says so
+    # Traced, not run: the network fits the likelihood, or says so.
+    jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
     problem = Problem(
         model=model,
         train=train,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mirth.core.random import fold_in
 from mirth.core.types import Key
 from mirth.inference.placement import Placement
 
@@ -195,7 +196,7 @@ class ChainLoop:
 
             def one_step(i: Array, loop: Any) -> Any:
                 carry, _, energy, divergent = loop
-                carry, info = step_fn(jax.random.fold_in(key, i), carry, i, shared)
+                carry, info = step_fn(fold_in(key, i), carry, i, shared)
                 return carry, info, energy + info.energy_change**2, divergent + info.is_divergent
 
             def one_draw(n: Array, loop: Any) -> Any:

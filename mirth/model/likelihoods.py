@@ -37,6 +37,14 @@ Outputs = Float[Array, "*batch data outputs"]
 Rows = Float[Array, "*batch data"]
 
 
+def _softplus(x: Array) -> Array:
+    """log(1 + e^x) to an absolute error of 1e-7: a scale has ``min_scale`` added to it.
+
+    The exact form (``log1p``) takes half as long again as the whole Normal log likelihood.
+    """
+    return jnp.maximum(x, 0) + jnp.log(1 + jnp.exp(-jnp.abs(x)))
+
+
 class Likelihood(Configurable, abc.ABC):
     """What a likelihood is to the rest of the library."""
 
@@ -96,7 +104,7 @@ class _NormalFamily(Likelihood):
         """Standard deviation of each row: ``link(outputs[..., 1])``."""
         raw = outputs[..., 1]
         if self.link == "softplus":
-            return jax.nn.softplus(raw) + self.min_scale
+            return _softplus(raw) + self.min_scale
         return jnp.exp(jnp.clip(raw, math.log(self.min_scale), math.log(_EXP_CLIP)))
 
     def log_prob(self, outputs: Outputs, y: Float[Array, "*batch data"]) -> Rows:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Shaped
 
 from mirth.core.types import Key, Params
 from mirth.core.validation import check_int, check_name
+from mirth.model import cpu_kernel
 from mirth.model.likelihoods import Likelihood
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -130,6 +131,12 @@ class MLP:
         return pre_activations
 
 
+def _common_dtype(*trees: Any) -> Any:
+    """Type of all leaves, or None if there are several."""
+    types = {leaf.dtype for leaf in jax.tree.leaves(trees)}
+    return types.pop() if len(types) == 1 else None
+
+
 def _value_and_slope(act: Callable[[Array], Array], z: Array) -> tuple[Array, Array]:
     """Value and derivative of an elementwise function."""
     return jax.jvp(act, (z,), (jnp.ones_like(z),))
@@ -179,31 +186,49 @@ def _value_and_gradient(
     """Forward rule: the value, and the gradient as the only residual.
 
     The output is a scalar, so its gradient can be finished in the forward rule and the backward
-    rule has only to scale it. A fused kernel that returns both fits in here.
+    rule has only to scale it. On a CPU a compiled kernel does both passes, if it can.
     """
-    act = ACTIVATIONS[network.activation]
-    inputs = x.T
-    pre_activations = network._forward(params, inputs)
+    inputs, activation = x.T, network.activation
+    widths = (x.shape[1], *network.hidden_layer_sizes, network.num_outputs)
+    if is_compiled := cpu_kernel.is_fit(activation, widths, _common_dtype(params, x)):
+        flat = cpu_kernel.flatten(params)
+        kept, outputs = cpu_kernel.forward(flat, inputs, widths, activation)
+    else:
+        pre_activations = network._forward(params, inputs)
+        outputs = pre_activations[-1]
     value, (deltas, shared_gradient) = jax.value_and_grad(_likelihood_of_outputs, argnums=(1, 2))(
-        likelihood, tuple(pre_activations[-1]), shared, y, weights
+        likelihood, tuple(outputs), shared, y, weights
     )
     delta = jnp.stack(deltas)
+    if is_compiled:
+        gradient = cpu_kernel.backward(flat, kept, delta, widths, activation)
+        gradients = cpu_kernel.unflatten(gradient, widths)
+    else:
+        gradients = _backward(params, inputs, pre_activations, delta, ACTIVATIONS[activation])
+    return value, (tuple(gradients), shared_gradient)
+
+
+def _backward(
+    params: Params,
+    inputs: Float[Array, "features data"],
+    pre_activations: list[Float[Array, "units data"]],
+    delta: Float[Array, "outputs data"],
+    act: Callable[[Array], Array],
+) -> list[dict[str, Array]]:
+    """Gradient with respect to the layers, given that with respect to the outputs."""
     gradients: list[dict[str, Array]] = []
     for i in reversed(range(len(params))):
-        if i > 0:
-            h, slope = _value_and_slope(act, pre_activations[i - 1])
-        else:
-            h = inputs
+        h, slope = _value_and_slope(act, pre_activations[i - 1]) if i else (inputs, None)
         # dW_l = delta_l h_{l-1}^T, contracted over the contiguous data axis; db_l = row sums.
         gradients.append(
             {"weight": delta @ h.T, "bias": delta @ jnp.ones(delta.shape[1], delta.dtype)}
         )
-        if i > 0:
+        if slope is not None:
             # Without the barrier XLA folds the transposition into the product, which costs more
             # than transposing the small weight matrix (docs/performance.md).
             transposed = jax.lax.optimization_barrier(params[i]["weight"].T)
             delta = (transposed @ delta) * slope
-    return value, (tuple(reversed(gradients)), shared_gradient)
+    return gradients[::-1]
 
 
 def _scale_gradient(

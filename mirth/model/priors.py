@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from mirth.core.config import Configurable
@@ -57,11 +58,10 @@ class NormalPrior(Prior):
         check_real("scale", self.scale, low=0.0, low_open=True)
 
     def log_prob(self, params: Params) -> Float[Array, ""]:
-        leaves = jax.tree.leaves(params)
-        num_params = sum(leaf.size for leaf in leaves)
-        squares = sum(jnp.vdot(leaf, leaf) for leaf in leaves)
-        constant = num_params * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
-        return -0.5 * jnp.asarray(squares) / self.scale**2 - constant
+        # One vector instead of a sum per leaf: its gradient is one vector, too.
+        flat = ravel_pytree(params)[0]
+        constant = flat.size * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * jnp.vdot(flat, flat) / self.scale**2 - constant
 
     def sample(self, key: Key, like: Params) -> Params:
         leaves, treedef = jax.tree.flatten(like)

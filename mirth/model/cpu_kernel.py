@@ -1,0 +1,251 @@
+"""The fused forward and backward pass of a small MLP on a CPU, compiled on the user's machine.
+
+XLA runs a small network as a chain of small operations, each of which goes through memory. The
+kernel in ``cpu_kernel.cc`` takes a block of rows through all layers while it is in the cache
+(figures: ``docs/performance.md``). It is compiled at its first use, by whatever C++ compiler the
+machine has, for the processor of that machine, and kept in the user's cache folder. Where there is
+no compiler everything works as before, by XLA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mirth.core.folders import user_cache
+from mirth.core.validation import check_name
+
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "identity": 1.0}
+"""Slope below zero of the activations that the kernel knows."""
+MAX_WIDTH = 128
+"""Widest layer: beyond it the products of XLA's libraries are at least as fast."""
+
+_SOURCE = Path(__file__).with_name("cpu_kernel.cc")
+_VARIABLE = "MIRTH_CPU_KERNEL"
+_BLOCK = 384  # rows; 4 x 96, the columns of a tile
+_TARGETS = {"mirth_mlp_forward": "MirthMlpForward", "mirth_mlp_backward": "MirthMlpBackward"}
+_COMPILERS = ("c++", "g++", "clang++")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
+
+Layers = Sequence[dict[str, Array]]
+
+
+class KernelError(RuntimeError):
+    """The kernel is required but cannot be had."""
+
+
+def status() -> str:
+    """Say whether the compiled kernel is in use, and if not, why.
+
+    The environment variable ``MIRTH_CPU_KERNEL`` chooses: ``auto`` (use it if it can be had, the
+    default), ``off``, or ``required`` (an error if it cannot be had).
+
+    Returns
+    -------
+    str
+        ``"compiled"``, or ``"not used: "`` and the reason.
+
+    Raises
+    ------
+    KernelError
+        If the variable says ``required`` and the kernel cannot be had.
+    ValueError
+        If the variable has another value.
+
+    Examples
+    --------
+    >>> status().startswith(("compiled", "not used"))
+    True
+    """
+    wish = os.environ.get(_VARIABLE) or "auto"
+    check_name(_VARIABLE, wish, ("auto", "off", "required"))
+    if wish == "off":
+        return f"not used: {_VARIABLE}=off"
+    reason = _load()
+    if reason and wish == "required":
+        raise KernelError(f"{_VARIABLE}=required, but the kernel cannot be had: {reason}")
+    return f"not used: {reason}" if reason else "compiled"
+
+
+def is_fit(activation: str, widths: Sequence[int], dtype: Any) -> bool:
+    """Tell whether the kernel can, and should, run a network.
+
+    Parameters
+    ----------
+    activation : str
+        Name of the activation.
+    widths : sequence of int
+        Features of the inputs and units of each layer.
+    dtype : dtype or None
+        Type of the parameters and the inputs; None if they differ.
+
+    Returns
+    -------
+    bool
+        Whether the kernel knows the activation and the type, is fast for the widths, and is there.
+    """
+    return (
+        jax.default_backend() == "cpu"
+        and activation in SLOPES
+        and max(widths) <= MAX_WIDTH
+        and dtype in (jnp.float32, jnp.float64)
+        and status() == "compiled"
+    )
+
+
+def flatten(layers: Layers) -> Float[Array, " parameters"]:
+    """Put the parameters into one vector: of each layer the biases, then the weights.
+
+    That is the order in which a sampler keeps them, so XLA finds that nothing is to be done.
+    """
+    return jnp.concatenate(
+        [leaf.ravel() for layer in layers for leaf in (layer["bias"], layer["weight"])]
+    )
+
+
+def unflatten(flat: Float[Array, " parameters"], widths: Sequence[int]) -> list[dict[str, Array]]:
+    """Undo :func:`flatten`."""
+    layers, start = [], 0
+    for inputs, units in zip(widths[:-1], widths[1:], strict=True):
+        middle = start + units
+        end = middle + units * inputs
+        weight = flat[middle:end].reshape(units, inputs)
+        layers.append({"weight": weight, "bias": flat[start:middle]})
+        start = end
+    return layers
+
+
+def forward(
+    flat: Float[Array, " parameters"],
+    x: Float[Array, "features data"],
+    widths: Sequence[int],
+    activation: str,
+) -> tuple[Float[Array, " buffer"], Float[Array, "outputs data"]]:
+    """Compute the outputs, and the activations that the backward pass needs.
+
+    Parameters
+    ----------
+    flat : array, shape (parameters,)
+        Parameters, see :func:`flatten`.
+    x : array, shape (features, data)
+        Inputs.
+    widths : sequence of int
+        Features of the inputs and units of each layer.
+    activation : str
+        One of :data:`SLOPES`.
+
+    Returns
+    -------
+    tuple
+        Buffer for :func:`backward`, and the outputs of the last layer, shape (outputs, data).
+    """
+    data = x.shape[1]
+    shapes = ((-(-data // _BLOCK) * _BLOCK * sum(widths[:-1]),), (widths[-1], data))
+    kept, outputs = _call("mirth_mlp_forward", shapes, widths, activation, flat, x)
+    return kept, outputs
+
+
+def backward(
+    flat: Float[Array, " parameters"],
+    activations: Float[Array, " buffer"],
+    delta: Float[Array, "outputs data"],
+    widths: Sequence[int],
+    activation: str,
+) -> Float[Array, " parameters"]:
+    """Compute the gradient with respect to the parameters.
+
+    Parameters
+    ----------
+    flat, widths, activation
+        As in :func:`forward`.
+    activations : array
+        The buffer of :func:`forward`.
+    delta : array, shape (outputs, data)
+        Derivative with respect to the outputs.
+
+    Returns
+    -------
+    array, shape (parameters,)
+        The gradient, in the order of ``flat``.
+    """
+    (gradient,) = _call(
+        "mirth_mlp_backward", (flat.shape,), widths, activation, flat, activations, delta
+    )
+    return gradient
+
+
+def _call(
+    target: str,
+    shapes: Sequence[tuple[int, ...]],
+    widths: Sequence[int],
+    activation: str,
+    *args: Array,
+) -> Sequence[Array]:
+    results = [jax.ShapeDtypeStruct(shape, args[0].dtype) for shape in shapes]
+    call = jax.ffi.ffi_call(target, results, vmap_method="sequential")
+    slope = np.float64(SLOPES[activation])
+    return call(*args, sizes=np.asarray(widths, np.int64), slope=slope, block=np.int64(_BLOCK))
+
+
+@functools.cache
+def _load() -> str:
+    """Make the kernel known to XLA, once per process; gives the reason if it cannot be had."""
+    compiler = next(filter(None, map(shutil.which, _chosen_compilers())), None)
+    if compiler is None:
+        return "no C++ compiler was found (c++, g++ or clang++)"
+    try:
+        library = ctypes.CDLL(str(_built(compiler)))
+        for target, symbol in _TARGETS.items():
+            capsule = jax.ffi.pycapsule(getattr(library, symbol))
+            jax.ffi.register_ffi_target(target, capsule, platform="cpu")
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        return f"{compiler} failed: {lines[0]}"
+    except (OSError, AttributeError, subprocess.TimeoutExpired) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _chosen_compilers() -> tuple[str, ...]:
+    return (os.environ["CXX"],) if os.environ.get("CXX") else _COMPILERS
+
+
+def _built(compiler: str) -> Path:
+    """Compile unless there is a library for this source, compiler, JAX and processor."""
+    identity = [_SOURCE.read_text(), compiler, *_FLAGS, jax.__version__, _processor()]
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+    folder = user_cache("kernels")
+    library = folder / f"mlp-{digest}.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    # Under another name first: a second process must never load half a library.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        output = Path(scratch, library.name)
+        command = [compiler, *_FLAGS, f"-I{jax.ffi.include_dir()}", str(_SOURCE), "-o", str(output)]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        os.replace(output, library)
+    return library
+
+
+def _processor() -> str:
+    """Name the instruction set: a cache folder may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -1,0 +1,208 @@
+"""The compiled kernel against the same network by XLA, and what happens where it cannot be had."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mirth.model import MLP, Categorical, Normal, cpu_kernel
+
+HAS_COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler on this machine")
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """A process that has not looked for the kernel yet, with an empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("MIRTH_CPU_KERNEL", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    # Registering a target twice is an error in JAX, and the first registration stays anyway.
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *args, **kwargs: None)
+    cpu_kernel._load.cache_clear()
+    yield tmp_path
+    cpu_kernel._load.cache_clear()
+
+
+def with_and_without(monkeypatch, network, likelihood, num_rows, num_features, dtype=np.float32):
+    """Value and gradient by the kernel and by XLA."""
+    rng = np.random.default_rng(num_rows)
+    x = rng.normal(size=(num_rows, num_features)).astype(dtype)
+    if likelihood.is_discrete:
+        y = rng.integers(0, likelihood.num_outputs, size=num_rows)
+    else:
+        y = rng.normal(size=num_rows).astype(dtype)
+    weights = rng.uniform(0.5, 2, size=num_rows).astype(dtype)
+    like = jax.eval_shape(network.init, jax.random.key(0), x)
+    params = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(dtype) / 2, like)
+    results = []
+    for wish in ("required", "off"):
+        monkeypatch.setenv("MIRTH_CPU_KERNEL", wish)
+        f = jax.jit(
+            jax.value_and_grad(
+                lambda p: network.sum_log_likelihood(
+                    likelihood, p, jnp.zeros(0, dtype), x, y, weights
+                )
+            )
+        )
+        text = f.lower(params).as_text()
+        assert ("mirth_mlp_backward" in text) == (wish == "required")
+        results.append(f(params))
+    return results
+
+
+def assert_same(kernel, xla, rtol):
+    np.testing.assert_allclose(kernel[0], xla[0], rtol=rtol)
+    for ours, expected in zip(jax.tree.leaves(kernel[1]), jax.tree.leaves(xla[1]), strict=True):
+        assert ours.dtype == expected.dtype
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(ours, expected, rtol=rtol, atol=rtol * scale)
+
+
+@needs_compiler
+@pytest.mark.parametrize("activation", cpu_kernel.SLOPES)
+@pytest.mark.parametrize(
+    ("hidden", "num_rows", "num_features"),
+    [
+        ((16, 16), 1000, 5),  # whole tiles, several blocks, a last one that is not full
+        ((7, 3), 1, 1),  # less than a vector of anything
+        ((), 385, 3),  # no hidden layer; one row beyond a block
+        ((33, 2, 10), 96, 13),  # every remainder of the tiles
+    ],
+)
+def test_kernel_is_the_network(monkeypatch, activation, hidden, num_rows, num_features):
+    network = MLP(hidden, num_outputs=2, activation=activation)
+    pair = with_and_without(monkeypatch, network, Normal(), num_rows, num_features)
+    assert_same(*pair, rtol=2e-5)
+
+
+@needs_compiler
+def test_kernel_in_double_precision(monkeypatch):
+    with jax.enable_x64(True):
+        network, likelihood = MLP((9, 5), num_outputs=3), Categorical(num_classes=3)
+        pair = with_and_without(monkeypatch, network, likelihood, 130, 4, np.float64)
+        assert_same(*pair, rtol=1e-12)
+
+
+@needs_compiler
+def test_kernel_keeps_numbers_that_are_none(monkeypatch):
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "required")
+    network = MLP((4, 4), num_outputs=2)
+    x, y = jnp.ones((40, 3)), jnp.zeros(40)
+    params = network.init(jax.random.key(0), x)
+    f = jax.jit(lambda p, x: network.sum_log_likelihood(Normal(), p, jnp.zeros(0), x, y, None))
+    for layer in range(3):
+        broken = jax.tree.map(jnp.asarray, params)
+        broken[layer]["weight"] = broken[layer]["weight"].at[0, 0].set(jnp.nan)
+        value, gradient = jax.value_and_grad(f)(broken, x)
+        assert np.isnan(value)
+        assert np.isnan(gradient[layer]["weight"]).any()
+    assert np.isnan(jax.value_and_grad(f)(params, x.at[39, 2].set(jnp.nan))[0])
+
+
+@needs_compiler
+def test_chains_of_a_vectorised_program_each_have_their_own_pass(monkeypatch):
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "required")
+    network = MLP((4,), num_outputs=2)
+    x, y = jnp.linspace(-1, 1, 30).reshape(10, 3), jnp.linspace(0, 1, 10)
+    keys = jax.random.split(jax.random.key(0), 3)
+    f = jax.value_and_grad(
+        lambda p: network.sum_log_likelihood(Normal(), p, jnp.zeros(0), x, y, None)
+    )
+    many = jax.vmap(lambda key: network.init(key, x))(keys)
+    together = jax.jit(jax.vmap(f))(many)
+    for i in range(3):
+        one = jax.jit(f)(jax.tree.map(lambda leaf, i=i: leaf[i], many))
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5), together, one
+        )
+
+
+@pytest.mark.parametrize(
+    ("activation", "widths", "dtype"),
+    [
+        ("tanh", (3, 4, 2), jnp.float32),
+        ("relu", (3, cpu_kernel.MAX_WIDTH + 1, 2), jnp.float32),
+        ("relu", (3, 4, 2), jnp.bfloat16),
+        ("relu", (3, 4, 2), None),
+    ],
+)
+def test_other_networks_are_left_to_xla(activation, widths, dtype):
+    assert not cpu_kernel.is_fit(activation, widths, dtype)
+
+
+@needs_compiler
+def test_it_is_compiled_once(fresh, monkeypatch):
+    assert cpu_kernel.status() == "compiled"
+    libraries = list(fresh.rglob("*"))
+    assert [path.suffix for path in libraries if path.is_file()] == [".so"]
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: calls.append(args))
+    cpu_kernel._load.cache_clear()
+    assert cpu_kernel.status() == "compiled"
+    assert calls == []
+
+
+def test_it_can_be_switched_off(fresh, monkeypatch):
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "off")
+    assert cpu_kernel.status() == "not used: MIRTH_CPU_KERNEL=off"
+    assert not cpu_kernel.is_fit("relu", (3, 4, 2), jnp.float32)
+    assert list(fresh.iterdir()) == []
+
+
+def test_an_unknown_wish_is_an_error(fresh, monkeypatch):
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "requird")
+    with pytest.raises(ValueError, match=r"MIRTH_CPU_KERNEL='requird'.*required"):
+        cpu_kernel.status()
+
+
+def no_compiler(monkeypatch, folder):
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def broken_compiler(monkeypatch, folder):
+    script(folder / "c++", "#!/bin/sh\necho 'error: no space left' >&2\nexit 1\n")
+    monkeypatch.setenv("CXX", str(folder / "c++"))
+
+
+def empty_library(monkeypatch, folder):
+    script(folder / "c++", '#!/bin/sh\nfor last; do :; done\necho nothing > "$last"\n')
+    monkeypatch.setenv("CXX", str(folder / "c++"))
+
+
+def no_folder(monkeypatch, folder):
+    (folder / "mirth").write_text("a file where the cache folder should be")
+    script(folder / "c++", "#!/bin/sh\nexit 0\n")
+    monkeypatch.setenv("CXX", str(folder / "c++"))
+
+
+def script(path: Path, text: str) -> None:
+    path.write_text(text)
+    os.chmod(path, 0o755)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the compilers are shell scripts")
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (no_compiler, "no C\\+\\+ compiler was found"),
+        (broken_compiler, "no space left"),
+        (empty_library, "OSError: .*\\.so"),
+        (no_folder, "Error: .*mirth"),
+    ],
+)
+def test_without_the_kernel_all_goes_on_and_the_reason_is_said(fresh, monkeypatch, spoil, reason):
+    spoil(monkeypatch, fresh)
+    assert not cpu_kernel.is_fit("relu", (3, 4, 2), jnp.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIRTH_CPU_KERNEL", "required")
+        with pytest.raises(cpu_kernel.KernelError, match=reason):
+            cpu_kernel.status()
+    assert cpu_kernel.status().startswith("not used: ")
