@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mirth.core.outcomes import ChainVerdict, MirthWarning, SamplingError
+from mirth.core.outcomes import ChainVerdict, MirthWarning, RunInterrupted, SamplingError
 from mirth.core.types import Batch
 from mirth.data import Dataset
 from mirth.inference import (
@@ -78,6 +78,7 @@ __all__ = [
     "Placement",
     "Posterior",
     "Predictive",
+    "RunInterrupted",
     "SamplingError",
     "configure_cpu_devices",
     "infer",

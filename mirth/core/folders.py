@@ -207,7 +207,7 @@ def read_marker(
 
 
 def write_json(path: str | Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON, without the numbers that JSON does not know.
+    """Write a record as JSON, whole or not at all, without the numbers that JSON does not know.
 
     Parameters
     ----------
@@ -222,7 +222,13 @@ def write_json(path: str | Path, record: Mapping[str, Any]) -> None:
         If a number is not finite; see ``finite``.
     """
     text = json.dumps(record, indent=2, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    # Under another name first: who reads the file meanwhile sees all of the old or of the new one.
+    scratch = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+    try:
+        scratch.write_text(text + "\n", encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def finite(value: Any) -> Any:

@@ -39,3 +39,28 @@ class SamplingError(RuntimeError):
     def __init__(self, outcome: Outcome, detail: str):
         super().__init__(f"{outcome.value} {detail}")
         self.outcome = outcome
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A run that was asked to stop and has kept its state; it can be taken up again.
+
+    Parameters
+    ----------
+    reason : str
+        What asked, such as ``"SIGINT"``.
+    folder : path
+        The run directory.
+
+    Examples
+    --------
+    >>> error = RunInterrupted("SIGTERM", "runs/houses")
+    >>> print(error)
+    The run in runs/houses was stopped by SIGTERM; its state is kept. The same call ...
+    """
+
+    def __init__(self, reason: str, folder: object):
+        super().__init__(
+            f"The run in {folder} was stopped by {reason}; its state is kept. The same call "
+            "goes on from there."
+        )
+        self.reason, self.folder = reason, folder

@@ -1,8 +1,7 @@
-"""Chains that start from an ensemble: tune them, sample them, put the posterior together."""
+"""The programs of chains that start from an ensemble: their state, their steps, what is kept."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,10 +14,8 @@ from jaxtyping import Array, Float
 from mirth.core.keys import Purpose, chain_keys, purpose_key
 from mirth.core.outcomes import Outcome, SamplingError
 from mirth.core.types import Key
-from mirth.inference.loop import ChainLoop, ChunkReport
-from mirth.inference.posterior import Posterior, TuningReport
+from mirth.inference.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
-from mirth.inference.warm_start import WarmStartReport
 from mirth.samplers import (
     MCLMC,
     MCLMCInfo,
@@ -26,7 +23,6 @@ from mirth.samplers import (
     MILETuner,
     Phase,
     TunerState,
-    gradients_per_step,
 )
 
 if TYPE_CHECKING:
@@ -129,6 +125,7 @@ class EnsembleChains:
                 self.tuner.subset(subset_key, self.num_params),
             )
         )
+        self.tuning_loop = self._loop(self._tuning_step, None)
         self.sampling_loop = self._loop(self._step, self._keep_draw)
         self._log_prob_of_each = jax.jit(
             lambda positions, shared: jax.lax.map(
@@ -136,113 +133,26 @@ class EnsembleChains:
             )
         )
 
-    def run(self, warm_start: WarmStartReport) -> Posterior:
-        """Tune, sample, and put the result together."""
-        chains = self.init()
-        chains, tuning = self.tune(chains)
-        began = time.perf_counter()
-        kept, log_prob = self.sample(chains)
-        seconds = {
-            "warm_start": warm_start.seconds,
-            "tuning": tuning.seconds,
-            "sampling": time.perf_counter() - began,
-        }
-        return self._posterior(warm_start, tuning, kept, log_prob, seconds)
-
     def init(self) -> Chain:
         """Start all chains from the ensemble, each in a random direction."""
-        sampler = MCLMC(self.settings.step_size_init, 1.0, integrator=self.settings.integrator)
-
-        def init_one(flat: Array, key: Key, shared: Shared) -> Chain:
-            kernel = sampler.init(flat, self._logdensity_fn(shared), key)
-            log_sum = jnp.full(shared.validation[1].shape[0], -jnp.inf, float)
-            return Chain(kernel, self.tuner.init(sampler, flat), log_sum, jnp.zeros(()))
-
         placement = self.problem.placement
-        start = placement.compile(init_one, donate=False)
-        chains = start(placement.put_chains(self.flat), self._keys(Purpose.MOMENTUM), self.shared)
+        start = placement.compile(self._init_one, donate=False)
+        chains = start(placement.put_chains(self.flat), self.keys(Purpose.MOMENTUM), self.shared)
         if not np.isfinite(np.asarray(chains.kernel.logdensity)).any():
             raise SamplingError(Outcome.NON_FINITE_TARGET, self._explain_non_finite())
         return chains
 
-    def tune(self, chains: Chain) -> tuple[Chain, TuningReport]:
-        """Drive the tuner through its phases."""
-        began, first = time.perf_counter(), 0
-        problem, keys = self.problem, self._keys(Purpose.TUNING)
-        energy = np.full(problem.num_chains, np.nan)
-        divergent = np.zeros(problem.num_chains, dtype=int)
+    def like(self) -> Chain:
+        """Shapes and types of the state of all chains, without the padding."""
+        keys = jax.eval_shape(lambda: chain_keys(0, Purpose.MOMENTUM, self.problem.num_chains))
+        return jax.eval_shape(jax.vmap(self._init_one, (0, 0, None)), self.flat, keys, self.shared)
 
-        def step(key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
-            chain, info = self._step(key, chain, i, shared)
-            tuner = self.tuner.update(chain.tuner, i, chain.kernel, info, shared.measures_spread)
-            return chain._replace(tuner=tuner), info
-
-        def show(report: ChunkReport) -> None:
-            nonlocal energy, divergent
-            divergent = divergent + report.stats.num_divergent
-            energy = report.stats.squared_energy_change / self.num_params
-            problem.monitor.on_chunk(report, self._pooled_lppd_now(report.carry))
-
-        tuning = self._loop(step, None)
-        for phase in self.tuner.phases():
-            flag = problem.placement.put_shared(jnp.array(phase.measures_spread))
-            shared = self.shared._replace(measures_spread=flag)
-            loop = self._fixed_loop() if phase.thin else tuning
-            chains, kept = loop.run(
-                phase.name,
-                chains,
-                keys,
-                shared,
-                num_steps=phase.num_steps,
-                first_step=first,
-                thin=max(1, phase.thin),
-                on_chunk=show,
-            )
-            chains = self._end_phase(chains, phase, kept)
-            first += phase.num_steps
-        sampler = chains.tuner.sampler
-        return chains, TuningReport(
-            step_size=np.asarray(sampler.step_size)[: problem.num_chains],
-            L=np.asarray(sampler.L)[: problem.num_chains],
-            num_divergent=divergent,
-            energy_variance=energy,
-            num_steps=first,
-            seconds=time.perf_counter() - began,
-        )
-
-    def sample(self, chains: Chain) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Sample with fixed settings.
-
-        Returns
-        -------
-        kept : dict of arrays of shape (chains, draws, ...)
-            Positions and statistics.
-        log_prob : array of shape (chains, validation rows)
-            Log of each chain's average probability of each validation row.
-        """
-        problem, settings = self.problem, self.settings
-
-        def show(report: ChunkReport) -> None:
-            log_sum = np.asarray(report.carry.log_sum)[: problem.num_chains]
-            count = problem.num_chains * report.step / settings.n_thinning
-            lppd = np.mean(np.logaddexp.reduce(log_sum, axis=0) - np.log(count))
-            problem.monitor.on_chunk(report, float(lppd))
-
-        chains = chains._replace(
-            divergent=jnp.zeros_like(chains.divergent),
-            log_sum=jnp.full_like(chains.log_sum, -jnp.inf),
-        )
-        chains, kept = self.sampling_loop.run(
-            "sampling",
-            chains,
-            self._keys(Purpose.SAMPLING),
-            self.shared,
-            num_steps=settings.n_samples * settings.n_thinning,
-            thin=settings.n_thinning,
-            on_chunk=show,
-        )
-        log_sum = np.asarray(chains.log_sum, dtype=np.float64)[: problem.num_chains]
-        return kept, log_sum - np.log(settings.n_samples)
+    def _init_one(self, flat: Array, key: Key, shared: Shared) -> Chain:
+        """Start one chain."""
+        sampler = MCLMC(self.settings.step_size_init, 1.0, integrator=self.settings.integrator)
+        kernel = sampler.init(flat, self._logdensity_fn(shared), key)
+        log_sum = jnp.full(shared.validation[1].shape[0], -jnp.inf, float)
+        return Chain(kernel, self.tuner.init(sampler, flat), log_sum, jnp.zeros(()))
 
     def validation_log_prob(self, flat: Array, shared: Shared) -> Float[Array, " validation"]:
         """Log probability of each validation row at a position."""
@@ -266,6 +176,14 @@ class EnsembleChains:
         kernel, info = sampler.step(key, chain.kernel, self._logdensity_fn(shared))
         return chain._replace(kernel=kernel, divergent=chain.divergent + info.is_divergent), info
 
+    def _tuning_step(
+        self, key: Key, chain: Chain, i: Array, shared: Shared
+    ) -> tuple[Chain, MCLMCInfo]:
+        """Take one step, and let the tuner learn from it."""
+        chain, info = self._step(key, chain, i, shared)
+        tuner = self.tuner.update(chain.tuner, i, chain.kernel, info, shared.measures_spread)
+        return chain._replace(tuner=tuner), info
+
     def _keep_draw(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
         """Keep a draw and its statistics; add it to the sum over the validation rows."""
         position = chain.kernel.position
@@ -282,7 +200,7 @@ class EnsembleChains:
         """Keep some parameters only."""
         return chain, {"position": chain.kernel.position[shared.subset]}
 
-    def _fixed_loop(self) -> ChainLoop:
+    def fixed_loop(self) -> ChainLoop:
         """Loop of the third phase; where it keeps all parameters, the program of sampling does."""
         if self.num_params <= self.tuner.max_params:
             return self.sampling_loop
@@ -298,12 +216,12 @@ class EnsembleChains:
             chunk_steps=problem.chunk_steps,
         )
 
-    def _keys(self, purpose: Purpose) -> Key:
+    def keys(self, purpose: Purpose) -> Key:
         """One key per chain for a purpose, on the devices."""
         keys = chain_keys(self.problem.seed, purpose, self.problem.num_chains)
         return self.problem.placement.put_chains(keys)
 
-    def _end_phase(self, chains: Chain, phase: Phase, kept: Any) -> Chain:
+    def end_phase(self, chains: Chain, phase: Phase, kept: Any) -> Chain:
         """Conclude a phase of all chains."""
         if kept is None:
             tuner = jax.vmap(lambda state: self.tuner.end_phase(state, phase))(chains.tuner)
@@ -314,7 +232,7 @@ class EnsembleChains:
             tuner = self.tuner.end_trajectory(chains.tuner, padded, phase.thin)
         return self.problem.placement.put_chains(chains._replace(tuner=tuner))
 
-    def _pooled_lppd_now(self, chains: Chain) -> float:
+    def pooled_lppd_now(self, chains: Chain) -> float:
         """LPPD of the validation rows by the present positions of all chains."""
         positions = chains.kernel.position[: self.problem.num_chains]
         log_prob = np.asarray(self._log_prob_of_each(positions, self.shared), dtype=np.float64)
@@ -329,40 +247,26 @@ class EnsembleChains:
         bad = np.flatnonzero(~np.isfinite(np.asarray(model.log_prob(params, rows))))
         return f"The log likelihood of chain 0 is not finite at rows {bad[:5].tolist()}; check y."
 
-    def _posterior(
-        self,
-        warm_start: WarmStartReport,
-        tuning: TuningReport,
-        kept: dict[str, np.ndarray],
-        log_prob: np.ndarray,
-        seconds: dict[str, float],
-    ) -> Posterior:
-        """Put the result together."""
-        settings, model = self.settings, self.problem.model
-        start = np.asarray(self._log_prob_of_each(self.flat, self.shared), dtype=np.float64)
-        gain = log_prob - start
-        self.problem.monitor.on_end(log_prob.mean(axis=1))
-        diverging = kept["diverging"].astype(int)
-        num_steps = settings.n_samples * settings.n_thinning
-        return Posterior(
-            model=model,
-            draws=_unravel_draws(self.unravel, kept["position"]),
-            sample_stats={
-                "logdensity": kept["logdensity"],
-                "energy_change": kept["energy_change"],
-                "diverging": diverging,
-                "step_size": np.repeat(tuning.step_size[:, None], diverging.shape[1], axis=1),
-            },
-            start=self.start,
-            warm_start=warm_start,
-            tuning=tuning,
-            lppd_start=start.mean(axis=1),
-            lppd_chain=log_prob.mean(axis=1),
-            lppd_se=gain.std(axis=1) / np.sqrt(gain.shape[1]),
-            num_sampling_steps=num_steps,
-            num_gradients=gradients_per_step(settings.integrator) * (tuning.num_steps + num_steps),
-            seconds=seconds,
-        )
+    def log_prob_of_start(self) -> np.ndarray:
+        """Log probability of each validation row by each chain's start."""
+        return np.asarray(self._log_prob_of_each(self.flat, self.shared), dtype=np.float64)
+
+    def named(self, piece: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Cut kept positions into the leaves of the parameters, each under its own name."""
+        piece = dict(piece)
+        tree = _unravel_draws(self.unravel, piece.pop("position"))
+        flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return piece | {_leaf_name(path): leaf for path, leaf in flat}
+
+    def draws_tree(self, kept: dict[str, Any]) -> Any:
+        """Undo :meth:`named`: the parameters as a tree."""
+        flat, treedef = jax.tree_util.tree_flatten_with_path(self.start)
+        return jax.tree.unflatten(treedef, [np.asarray(kept[_leaf_name(path)]) for path, _ in flat])
+
+
+def _leaf_name(path: Any) -> str:
+    """Name a leaf by its place, such as ``network.0.weight``."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _unravel_draws(unravel: Callable[[Array], Any], positions: np.ndarray) -> Any:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mirth.core.config import Configurable
+from mirth.core.snapshots import Snapshot, tree_to_arrays
 from mirth.core.types import Params
 from mirth.core.validation import check_int, check_real
 from mirth.inference.posterior import Posterior
@@ -84,13 +85,17 @@ class DeepEnsemble(Configurable):
             num_members=problem.num_chains,
             seed=problem.seed,
             placement=problem.placement,
-            on_epochs=problem.monitor.on_epochs,
+            monitor=problem.monitor,
+            recorder=problem.recorder,
         )
 
     def run(self, problem: Problem) -> Posterior:
         """Fit the ensemble; each member is one chain with one draw."""
         params, report = self.optimise(problem)
         start = jax.tree.map(np.asarray, params)
+        record = {"stage": "ensemble", "warm_start": report.to_record()}
+        snapshot = Snapshot(record, tree_to_arrays(start, "start"))
+        problem.recorder.offer(lambda: snapshot, is_due=True)
         lppd = -report.validation_loss
         problem.monitor.on_end(lppd)
         return Posterior(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +20,8 @@ from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Posterior
 from mirth.inference.problem import Problem
 from mirth.inference.progress import Monitor, make_monitor
+from mirth.inference.recorder import Recorder
+from mirth.inference.run_folder import RunFolder, data_hash, describe
 from mirth.model import Model
 
 METHODS: dict[str, type] = {"mile": MILE, "deep_ensemble": DeepEnsemble}
@@ -56,6 +60,8 @@ def infer(
     placement: Placement | None = None,
     chunk_steps: int | None = None,
     verbose: int | bool | Monitor = False,
+    out: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> Posterior:
     """Sample the posterior of a model.
 
@@ -83,6 +89,12 @@ def infer(
     verbose : int, bool or Monitor, default=False
         Show the progress: 1 a bar on a terminal or plain lines, 2 plain lines, or a display of
         your own.
+    out : str or path, optional
+        Run directory: the draws go to disk while the chains run, the state is kept from time to
+        time, and the same call goes on from there after a crash, an interrupt or the end (with a
+        larger ``n_samples``). None keeps everything in memory.
+    checkpoint_seconds : float, default=30
+        Least time between two checkpoints in the run directory.
 
     Returns
     -------
@@ -95,6 +107,10 @@ def infer(
         If an argument is wrong, or the network does not fit the likelihood.
     SamplingError
         If the log density is not finite anywhere.
+    RunInterrupted
+        If Ctrl-C or SIGTERM stopped a run with a run directory; its state is kept.
+    RunFolderError
+        If ``out`` has another run, or another process works on it.
 
     Examples
     --------
@@ -111,8 +127,49 @@ def infer(
     method = resolve_method(method)
     check_int("num_chains", num_chains, minimum=1)
     check_int("seed", seed, minimum=0)
+    check_real("checkpoint_seconds", checkpoint_seconds, low=0)
     if chunk_steps is not None:
         check_int("chunk_steps", chunk_steps, minimum=1)
+    train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
+    # Traced, not run: the network fits the likelihood, or says so.
+    jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
+    with contextlib.ExitStack() as stack:
+        monitor = verbose if isinstance(verbose, Monitor) else make_monitor(verbose)
+        stack.callback(monitor.close)
+        recorder = Recorder()
+        if out is not None:
+            settings = {
+                "model": describe(model),
+                "method": describe(method),
+                "num_chains": num_chains,
+                "seed": seed,
+                "validation_fraction": validation_fraction,
+                "data": data_hash(*_arrays(dataset), *_arrays(validation)),
+            }
+            folder = RunFolder(out, settings, checkpoint_seconds=checkpoint_seconds)
+            recorder = stack.enter_context(folder)
+        problem = Problem(
+            model=model,
+            train=train,
+            validation=held,
+            num_chains=num_chains,
+            seed=seed,
+            placement=placement or Placement.automatic(num_chains),
+            monitor=monitor,
+            recorder=recorder,
+            chunk_steps=chunk_steps,
+        )
+        return method.run(problem)
+
+
+def _split(
+    model: Model,
+    dataset: Dataset,
+    validation: Dataset | None,
+    validation_fraction: float,
+    seed: int,
+) -> tuple[Dataset, Dataset]:
+    """Check the rows, and split the validation rows off unless they are given."""
     if not isinstance(dataset, Dataset):
         raise TypeError(
             f"dataset must be a mirth.Dataset(x, y), not {type(dataset).__name__}; it checks rows "
@@ -121,38 +178,22 @@ def infer(
     if dataset.weights is not None:
         # A mini-batch of such rows alone would have no mean.
         dataset = dataset.take(np.flatnonzero(dataset.weights))
-    if validation is None:
-        check_real(
-            "validation_fraction",
-            validation_fraction,
-            low=0,
-            high=1,
-            low_open=True,
-            high_open=True,
-        )
-        split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
-        labels = dataset.y if model.likelihood.is_discrete else None
-        rows, held_back = train_validation_split(
-            len(dataset), validation_fraction, split_seed, stratify=labels
-        )
-        dataset, validation = dataset.take(rows), dataset.take(held_back)
-    train, held = _to_batch(dataset), _to_batch(validation)
-    # Traced, not run: the network fits the likelihood, or says so.
-    jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
-    problem = Problem(
-        model=model,
-        train=train,
-        validation=held,
-        num_chains=num_chains,
-        seed=seed,
-        placement=placement or Placement.automatic(num_chains),
-        monitor=verbose if isinstance(verbose, Monitor) else make_monitor(verbose),
-        chunk_steps=chunk_steps,
+    if validation is not None:
+        return dataset, validation
+    check_real(
+        "validation_fraction", validation_fraction, low=0, high=1, low_open=True, high_open=True
     )
-    try:
-        return method.run(problem)
-    finally:
-        problem.monitor.close()
+    split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
+    labels = dataset.y if model.likelihood.is_discrete else None
+    rows, held_back = train_validation_split(
+        len(dataset), validation_fraction, split_seed, stratify=labels
+    )
+    return dataset.take(rows), dataset.take(held_back)
+
+
+def _arrays(dataset: Dataset | None) -> list[np.ndarray]:
+    """Give the arrays of a data set, if there is one."""
+    return [] if dataset is None else jax.tree.leaves((dataset.x, dataset.y, dataset.weights))
 
 
 def _to_batch(dataset: Dataset) -> Batch:

@@ -57,8 +57,10 @@ class ChunkReport:
         Name of the phase.
     step, num_steps : int
         Steps done and steps to do in this phase.
+    first_step : int
+        Steps that were done before this process took the phase up.
     seconds : float
-        Time since the phase began.
+        Time since it did.
     stats : ChunkStats
         Per chain, arrays of shape (chains,).
     carry : pytree
@@ -68,6 +70,7 @@ class ChunkReport:
     phase: str
     step: int
     num_steps: int
+    first_step: int
     seconds: float
     stats: ChunkStats
     carry: Any
@@ -123,6 +126,8 @@ class ChainLoop:
         num_steps: int,
         first_step: int = 0,
         thin: int = 1,
+        done: int = 0,
+        sink: Callable[[Any], None] | None = None,
         on_chunk: Callable[[ChunkReport], None] | None = None,
     ) -> tuple[Any, Any]:
         """Run one phase of all chains.
@@ -143,6 +148,10 @@ class ChainLoop:
             Number of the first step; steps are numbered through all phases that share ``keys``.
         thin : int, default=1
             Keep every ``thin``-th state.
+        done : int, default=0
+            Kept states (steps / ``thin``) of the phase that ``carry`` already has behind it.
+        sink : callable, optional
+            Takes each piece of kept draws, axes (chains, draws, ...); None gathers them.
         on_chunk : callable, optional
             Called with a :class:`ChunkReport` after each chunk, on the host.
 
@@ -151,7 +160,7 @@ class ChainLoop:
         carry : pytree
             State of all chains.
         kept : pytree of NumPy arrays, or None
-            Axes (chains, draws, ...).
+            Axes (chains, draws, ...); None if nothing is kept or a sink has taken them.
         """
         total = num_steps // thin
         capacity = self._capacity(carry, keys, shared)
@@ -160,7 +169,8 @@ class ChainLoop:
         chunk = self._compiled[capacity]
         limit = capacity if self.keep_fn else total
         pieces: list[Any] = []
-        begin, done = time.perf_counter(), 0
+        take = sink or pieces.append
+        begin, first = time.perf_counter(), done
         size = max(1, (self.chunk_steps or _FIRST_CHUNK_STEPS) // thin)
         while done < total:
             count = min(size, total - done, limit)
@@ -168,18 +178,20 @@ class ChainLoop:
             span = self.placement.put_shared(jnp.array([first_step + done * thin, count, thin]))
             carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (span, shared)))
             rate = count / (time.perf_counter() - started)
-            # A copy, because a view would keep the whole buffer alive until the end.
-            pieces.append(jax.tree.map(lambda k, c=count: self._cut(k)[:, :c].copy(), kept))
+            if self.keep_fn is not None:
+                # A copy, because a view would keep the whole buffer alive until the end.
+                take(jax.tree.map(lambda k, c=count: self._cut(k)[:, :c].copy(), kept))
             done += count
             if on_chunk is not None:
                 seconds = time.perf_counter() - begin
                 cut = jax.tree.map(self._cut, stats)
-                on_chunk(ChunkReport(name, done * thin, total * thin, seconds, cut, carry))
+                steps = (done * thin, total * thin, first * thin)
+                on_chunk(ChunkReport(name, *steps, seconds, cut, carry))
             if self.chunk_steps is None:
                 # The first chunk includes compilation, so its rate is an underestimate: grow at
                 # most tenfold at a time.
                 size = int(np.clip(rate * self.chunk_seconds, 1, 10 * size))
-        if self.keep_fn is None or not pieces:
+        if not pieces:
             return carry, None
         return carry, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
 

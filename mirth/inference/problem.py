@@ -11,6 +11,7 @@ from jaxtyping import Array, Shaped
 from mirth.core.types import Batch
 from mirth.inference.placement import Placement
 from mirth.inference.progress import Monitor
+from mirth.inference.recorder import Recorder
 from mirth.model import Model
 
 
@@ -33,6 +34,8 @@ class Problem:
         Devices.
     monitor : Monitor
         Display of the progress.
+    recorder : Recorder
+        Keeps what must outlive the process.
     chunk_steps : int, optional
         Steps of a compiled chunk; None finds a number by time. The draws do not depend on it.
     """
@@ -44,6 +47,7 @@ class Problem:
     seed: int
     placement: Placement
     monitor: Monitor
+    recorder: Recorder
     chunk_steps: int | None = None
 
     def all_rows(self) -> Batch:

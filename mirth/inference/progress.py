@@ -37,7 +37,7 @@ def describe_epochs(epochs: np.ndarray, losses: np.ndarray) -> str:
 
 def describe_chunk(report: ChunkReport, lppd: float) -> str:
     """Put the state of the chains into words."""
-    rate = report.step / max(report.seconds, 1e-9)
+    rate = (report.step - report.first_step) / max(report.seconds, 1e-9)
     divergent = int(report.stats.num_divergent.sum())
     words = [
         f"{rate:.0f} steps/s",

@@ -6,6 +6,7 @@ Each member has its own order of the rows, its own early stopping, and keeps its
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 import warnings
 from collections.abc import Callable
@@ -18,14 +19,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mirth.core.keys import Purpose, chain_keys
 from mirth.core.outcomes import MirthWarning, Outcome, SamplingError
+from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
 from mirth.core.trees import tree_all_finite, tree_select
 from mirth.core.types import Batch, Key, Params
 from mirth.inference.placement import Placement
+from mirth.inference.progress import Monitor
+from mirth.inference.recorder import Recorder
 from mirth.model import Model
 
 if TYPE_CHECKING:
     import optax  # takes as long to import as the rest of mirth: only on first use
 
+STAGE = "warm start"
 _FAR_WORSE_NATS = 0.5
 _EPOCHS_PER_CHUNK = 10
 
@@ -75,6 +80,25 @@ class WarmStartReport:
     validation_loss: np.ndarray
     seconds: float
 
+    def to_record(self) -> dict[str, Any]:
+        """Give the report as JSON holds it."""
+        return {
+            "epochs": self.epochs.tolist(),
+            "best_epochs": self.best_epochs.tolist(),
+            "validation_loss": [float(loss) for loss in self.validation_loss],
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> WarmStartReport:
+        """Undo :meth:`to_record`."""
+        return cls(
+            np.asarray(record["epochs"]),
+            np.asarray(record["best_epochs"]),
+            np.asarray(record["validation_loss"], dtype=np.float64),
+            record["seconds"],
+        )
+
     def __str__(self) -> str:
         """Tabulate the members."""
         lines = ["member  epochs  best epoch  validation loss"]
@@ -113,7 +137,8 @@ def warm_start(
     num_members: int,
     seed: int,
     placement: Placement,
-    on_epochs: Callable[[np.ndarray, np.ndarray, float], None] | None = None,
+    monitor: Monitor | None = None,
+    recorder: Recorder | None = None,
 ) -> tuple[Params, WarmStartReport]:
     """Optimise all members.
 
@@ -131,8 +156,10 @@ def warm_start(
         Seed of the run.
     placement : Placement
         Devices.
-    on_epochs : callable, optional
-        Called with (epochs, best losses, seconds) of all members after every few epochs.
+    monitor : Monitor, optional
+        Display of the progress.
+    recorder : Recorder, optional
+        Keeps the state from time to time, and may have one to go on from.
 
     Returns
     -------
@@ -147,31 +174,48 @@ def warm_start(
         If no member ever reached a finite validation loss.
     """
     began = time.perf_counter()
+    monitor, recorder = monitor or Monitor(), recorder or Recorder()
     optimiser = _make_optimiser(settings)
     init_keys = chain_keys(seed, Purpose.NETWORK_INIT, num_members)
+    snapshot = recorder.restore()
+    if snapshot is not None and snapshot.record["stage"] != STAGE:
+        like = jax.eval_shape(jax.vmap(lambda key: model.init(key, train.x)), init_keys)
+        start = tree_from_arrays(like, snapshot.arrays, "start")
+        return start, WarmStartReport.from_record(snapshot.record["warm_start"])
     params = jax.jit(jax.vmap(lambda key: model.init(key, train.x)))(init_keys)
     state = jax.vmap(lambda p: _init_member(p, optimiser))(params)
+    before = 0.0
+    if snapshot is not None:
+        state = tree_from_arrays(state, snapshot.arrays, "member")
+        before = snapshot.record["seconds"]
     keys = placement.put_chains(chain_keys(seed, Purpose.WARM_START, num_members))
     state = placement.put_chains(state)
     run = placement.compile(_epochs_of_one_member(model, optimiser, settings))
     shared = placement.put_shared((train, validation))
-    while True:
+    while not bool(np.all(np.asarray(state.is_stopped))):
         state = jax.block_until_ready(run(state, keys, shared))
-        epochs, losses = np.asarray(state.epoch), np.asarray(state.best_loss)
-        if on_epochs is not None:
-            seconds = time.perf_counter() - began
-            on_epochs(epochs[:num_members], losses[:num_members], seconds)
-        if bool(np.all(np.asarray(state.is_stopped))):
-            break
+        seconds = before + time.perf_counter() - began
+        epochs = np.asarray(state.epoch)[:num_members]
+        losses = np.asarray(state.best_loss)[:num_members]
+        monitor.on_epochs(epochs, losses, seconds)
+        recorder.on_epochs(epochs, losses)
+        recorder.offer(functools.partial(_snapshot, state, num_members, seconds))
     state = jax.tree.map(lambda leaf: leaf[:num_members], state)
     report = WarmStartReport(
         epochs=np.asarray(state.epoch),
         best_epochs=np.asarray(state.best_epoch),
         validation_loss=np.asarray(state.best_loss, dtype=np.float64),
-        seconds=time.perf_counter() - began,
+        seconds=before + time.perf_counter() - began,
     )
     _judge(report)
     return state.best_params, report
+
+
+def _snapshot(state: MemberState, num_members: int, seconds: float) -> Snapshot:
+    """Keep the optimisation between two chunks of epochs."""
+    members = jax.tree.map(lambda leaf: np.asarray(leaf)[:num_members], state)
+    record = {"stage": STAGE, "seconds": seconds}
+    return Snapshot(record, tree_to_arrays(members, "member"))
 
 
 def _make_optimiser(settings: Optimisation) -> optax.GradientTransformation:

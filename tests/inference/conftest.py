@@ -61,6 +61,8 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         chunk_steps: int | None = 50,
         verbose: Any = False,
         likelihood: Any = model.likelihood,
+        out: Any = None,
+        checkpoint_seconds: float = 30.0,
         **fields: Any,
     ) -> Posterior:
         start = fields.pop(
@@ -77,6 +79,8 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
             validation_fraction=0.3,
             chunk_steps=chunk_steps,
             verbose=verbose,
+            out=out,
+            checkpoint_seconds=checkpoint_seconds,
         )
 
     return infer

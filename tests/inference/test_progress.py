@@ -26,7 +26,7 @@ def report(step: int = 40, num_divergent: int = 0) -> ChunkReport:
     stats = ChunkStats(
         np.array([0.04, 0.09, 0.16]), np.array([0, num_divergent, 0]), np.full(3, 0.025), np.ones(3)
     )
-    return ChunkReport("step size", step, 100, 2.0, stats, None)
+    return ChunkReport("step size", step, 100, 0, 2.0, stats, None)
 
 
 def test_words_of_a_chunk() -> None:

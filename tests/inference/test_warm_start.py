@@ -14,7 +14,7 @@ from mirth.core.keys import Purpose, chain_keys
 from mirth.core.outcomes import Outcome
 from mirth.core.trees import tree_norm
 from mirth.core.types import Batch
-from mirth.inference import Placement, WarmStartReport, warm_start
+from mirth.inference import Monitor, Placement, WarmStartReport, warm_start
 from mirth.inference.warm_start import Optimisation
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -35,7 +35,7 @@ def optimise(
     *,
     num_members: int = 3,
     num_devices: int = 2,
-    on_epochs: Any = None,
+    monitor: Any = None,
     **settings: Any,
 ) -> tuple[Any, WarmStartReport]:
     defaults: dict[str, Any] = {
@@ -53,7 +53,7 @@ def optimise(
         num_members=num_members,
         seed=0,
         placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential=True),
-        on_epochs=on_epochs,
+        monitor=monitor,
     )
 
 
@@ -148,13 +148,18 @@ def test_max_epochs_is_respected(
     model: mirth.Model, train: mirth.Dataset, validation: mirth.Dataset, max_epochs: int
 ) -> None:
     seen: list[Any] = []
+
+    class Listener(Monitor):
+        def on_epochs(self, *args: Any) -> None:
+            seen.append(args)
+
     _, report = optimise(
         model,
         train,
         validation,
         max_epochs=max_epochs,
         patience=100,
-        on_epochs=lambda *args: seen.append(args),
+        monitor=Listener(),
     )
     assert report.epochs.tolist() == [max_epochs] * 3
     # The host hears of all members, without padding, after every ten epochs and at the end.

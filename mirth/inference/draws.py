@@ -1,0 +1,213 @@
+"""Where draws go while a run goes on: memory, or a Zarr store that is written by a thread.
+
+Both take pieces of draws of any length, in order, and give the draws at the end. The store is
+written in whole chunks only, each of them once: what does not fill a chunk yet waits in memory and
+is part of every checkpoint. So a process that is killed at any instant loses nothing that a
+checkpoint counts on, and the memory does not grow with the number of draws.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirth.core.snapshots import DamagedFileError
+
+if TYPE_CHECKING:
+    import zarr  # takes half a second to import: only where a run has a directory
+
+Piece = Mapping[str, np.ndarray]
+
+_CHUNK_BYTES = 4 * 2**20
+_MAX_CHUNK_DRAWS = 256
+_MAX_PENDING = 4
+
+
+class MemoryDraws:
+    """Draws of a run in memory."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Piece] = []
+
+    @property
+    def num_draws(self) -> int:
+        """Number of draws taken so far."""
+        return sum(next(iter(piece.values())).shape[1] for piece in self._pieces)
+
+    def append(self, piece: Piece) -> None:
+        """Take draws: arrays of shape (chains, draws, ...) by name."""
+        self._pieces.append(dict(piece))
+
+    def flush(self) -> None:
+        """Wait until everything that was taken is safe."""
+
+    def tail(self) -> dict[str, np.ndarray]:
+        """Give the draws that a checkpoint must hold: all of them."""
+        return join(self._pieces)
+
+    def finish(self) -> dict[str, Any]:
+        """Give all draws, arrays of shape (chains, draws, ...) by name."""
+        return join(self._pieces)
+
+
+def join(pieces: list[Piece]) -> dict[str, np.ndarray]:
+    """Put pieces together along the axis of draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> join([{"x": np.zeros((2, 3))}, {"x": np.ones((2, 1))}])["x"].shape
+    (2, 4)
+    """
+    if not pieces:
+        return {}
+    return {name: np.concatenate([p[name] for p in pieces], axis=1) for name in pieces[0]}
+
+
+class DrawStore:
+    """Draws of a run in a Zarr group, an array for each name with axes (chain, draw, ...).
+
+    Parameters
+    ----------
+    location : str or path
+        Folder or fsspec location of the group.
+    num_draws : int
+        Draws that the run will have.
+    tail : mapping, optional
+        Draws of a checkpoint that do not fill a chunk of the store yet.
+    num_stored : int, default=0
+        Draws before the tail; they are in the store already.
+
+    Raises
+    ------
+    DamagedFileError
+        If the store should hold draws and does not.
+    """
+
+    def __init__(
+        self,
+        location: str | Path,
+        num_draws: int,
+        *,
+        tail: Piece | None = None,
+        num_stored: int = 0,
+    ):
+        self.location, self.num_draws_planned = str(location), num_draws
+        self._pieces: list[Piece] = [tail] if tail else []
+        self._stored = num_stored
+        self._arrays: dict[str, zarr.Array] = {}
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="mirth-draws")
+        self._pending: list[concurrent.futures.Future[None]] = []
+        if num_stored:
+            self._open()
+
+    @property
+    def num_draws(self) -> int:
+        """Number of draws taken so far."""
+        return self._stored + self._waiting
+
+    @property
+    def _waiting(self) -> int:
+        return sum(next(iter(piece.values())).shape[1] for piece in self._pieces)
+
+    def append(self, piece: Piece) -> None:
+        """Take draws: arrays of shape (chains, draws, ...) by name.
+
+        Raises
+        ------
+        OSError
+            If draws that were taken before could not be written.
+        """
+        self._pieces.append(dict(piece))
+        if not self._arrays:
+            self._create(piece)
+        size = self.chunk_draws
+        if self._waiting < size:
+            return
+        joined = join(self._pieces)
+        whole = self._waiting // size * size
+        self._submit({name: array[:, :whole] for name, array in joined.items()})
+        rest = {name: array[:, whole:].copy() for name, array in joined.items()}
+        self._pieces = [rest] if next(iter(rest.values())).shape[1] else []
+
+    def flush(self) -> None:
+        """Wait until everything but the tail is in the store."""
+        for future in self._pending:
+            future.result()
+        self._pending = []
+
+    def tail(self) -> dict[str, np.ndarray]:
+        """Give the draws that a checkpoint must hold, because they are not in the store."""
+        return join(self._pieces)
+
+    def finish(self) -> dict[str, Any]:
+        """Write the tail too, and give the arrays of the store; they are read when indexed."""
+        tail = self.tail()
+        if tail:
+            if not self._arrays:
+                self._create(tail)
+            self._submit(tail, advance=False)
+        self.flush()
+        self._writer.shutdown()
+        return dict(self._arrays)
+
+    @property
+    def chunk_draws(self) -> int:
+        """Draws of a chunk of the store."""
+        return int(next(iter(self._arrays.values())).chunks[1])
+
+    def _create(self, piece: Piece) -> None:
+        """Make the arrays, once the first draws show what there is."""
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
+        group = zarr.open_group(self.location, mode="w")
+        num_bytes = sum(a[:, :1].nbytes for a in piece.values())
+        fits = max(1, min(_MAX_CHUNK_DRAWS, _CHUNK_BYTES // max(1, num_bytes)))
+        for name, array in piece.items():
+            chains, _, *rest = array.shape
+            self._arrays[name] = group.create_array(
+                name,
+                shape=(chains, self.num_draws_planned, *rest),
+                chunks=(chains, fits, *rest),
+                dtype=array.dtype,
+                compressors=[Crc32cCodec()],  # weights hardly compress; damage must show
+                dimension_names=["chain", "draw", *(f"{name}_dim_{i}" for i in range(len(rest)))],
+            )
+
+    def _open(self) -> None:
+        """Find the arrays of an earlier process, and make room for more draws."""
+        import zarr
+        from zarr.errors import BaseZarrError
+
+        try:
+            group = zarr.open_group(self.location, mode="r+")
+            self._arrays = {name: array for name, array in group.arrays()}
+            for name, array in self._arrays.items():
+                if array.shape[1] < self.num_draws_planned:
+                    array.resize((array.shape[0], self.num_draws_planned, *array.shape[2:]))
+                # The last chunk that counts: if it cannot be read, the store was cut or changed.
+                at = self._stored - 1
+                if not np.size(array[:, at : at + 1]):
+                    raise ValueError(f"{name} has fewer than {self._stored} draws")
+        except (FileNotFoundError, ValueError, KeyError, RuntimeError, BaseZarrError) as error:
+            raise DamagedFileError(
+                f"The draws in {self.location} cannot be read: {error}. The checkpoint counts on "
+                f"{self._stored} draws there, so the run cannot go on; start it anew."
+            ) from error
+
+    def _submit(self, piece: Piece, advance: bool = True) -> None:
+        """Hand draws to the writing thread; wait if it is far behind."""
+        while len(self._pending) >= _MAX_PENDING:
+            self._pending.pop(0).result()
+        self._pending.append(self._writer.submit(self._write, piece, self._stored))
+        if advance:
+            self._stored += next(iter(piece.values())).shape[1]
+
+    def _write(self, piece: Piece, start: int) -> None:
+        for name, array in piece.items():
+            self._arrays[name][:, start : start + array.shape[1]] = array

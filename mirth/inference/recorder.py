@@ -1,0 +1,52 @@
+"""What outlives a process: a recorder keeps snapshots and draws; the silent one keeps nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mirth.core.snapshots import Snapshot
+from mirth.inference.draws import DrawStore, MemoryDraws
+from mirth.inference.loop import ChunkReport
+
+
+class Recorder:
+    """Silent base: a run that lives and dies with its process."""
+
+    def restore(self) -> Snapshot | None:
+        """Give the state to go on from; None for a new run."""
+        return None
+
+    def offer(self, make: Callable[[], Snapshot], *, is_due: bool = False) -> None:
+        """Hear that the run is at a point where its state can be kept.
+
+        Parameters
+        ----------
+        make : callable
+            Makes the snapshot; called only if it is wanted.
+        is_due : bool, default=False
+            Whether this state must be kept, however short the time since the last one.
+        """
+
+    def draws(
+        self, num_draws: int, tail: Mapping[str, np.ndarray], num_stored: int
+    ) -> MemoryDraws | DrawStore:
+        """Give a place for the draws.
+
+        Parameters
+        ----------
+        num_draws : int
+            Draws that the run will have.
+        tail : mapping
+            Draws of the snapshot that is taken up, if any.
+        num_stored : int
+            Draws before them, which are in the store already.
+        """
+        return MemoryDraws()
+
+    def on_epochs(self, epochs: np.ndarray, losses: np.ndarray) -> None:
+        """Hear of the optimisation."""
+
+    def on_chunk(self, report: ChunkReport, lppd: float) -> None:
+        """Hear of a chunk of steps."""

@@ -1,0 +1,268 @@
+"""Run directories: what a run leaves on the disk while it goes on, and how it is taken up again.
+
+================= ======================================================================
+``manifest.json`` what the run is: settings, hash of the data, software
+``status.json``   how far it is; replaced as a whole after a chunk
+``checkpoints``   the last two states that the run can go on from
+``draws.zarr``    the draws, axes (chain, draw, ...), written in whole chunks
+``lock``          held by the process that works on the run
+================= ======================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import filelock
+import jax
+import numpy as np
+
+from mirth.core.folders import MARKERS, finite, read_marker, write_json
+from mirth.core.outcomes import RunInterrupted
+from mirth.core.snapshots import Checkpoints, Snapshot
+from mirth.inference.draws import DrawStore
+from mirth.inference.loop import ChunkReport
+from mirth.inference.recorder import Recorder
+
+FORMAT = "mirth run"
+SCHEMA_VERSION = 1
+MARKER = MARKERS[0]
+STATUS = "status.json"
+STORE = "draws.zarr"
+GROWING = ("n_samples",)
+"""Settings that may be larger when a run is taken up again; all others must be the same."""
+
+_PACKAGES = ("jax", "jaxlib", "numpy", "zarr")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class RunFolderError(ValueError):
+    """A folder that the run cannot go on in."""
+
+
+def data_hash(*arrays: Any) -> str:
+    """Fingerprint of some arrays: values, shapes and types.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> data_hash(np.zeros(3)) == data_hash(np.zeros(4))
+    False
+    """
+    digest = hashlib.sha256()
+    for array in map(np.ascontiguousarray, arrays):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:32]
+
+
+class RunFolder(Recorder):
+    """Recorder of a run in a folder.
+
+    Use it as a context manager: it holds the lock, and turns the first Ctrl-C or SIGTERM into a
+    checkpoint and a :class:`~mirth.core.outcomes.RunInterrupted` after the chunk; a second one
+    stops at once.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder; made if there is none.
+    settings : mapping
+        What the run is, as JSON holds it. A run is taken up only with the same settings, except
+        that those of :data:`GROWING` may be larger.
+    checkpoint_seconds : float, default=30
+        Least time between two checkpoints; 0 keeps one after every chunk.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder has another run, or another process works on it.
+    FileExistsError
+        If the folder has something else in it.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        checkpoint_seconds: float = 30.0,
+    ):
+        self.folder = Path(folder)
+        self.settings = json.loads(json.dumps(settings))
+        self.checkpoint_seconds = checkpoint_seconds
+        self._checkpoints = Checkpoints(self.folder / "checkpoints")
+        self._lock = filelock.FileLock(self.folder / "lock", timeout=0)
+        self._signal: str | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._last = time.monotonic()
+
+    def __enter__(self) -> RunFolder:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise RunFolderError(
+                f"Another process works on {self.folder}. Wait for it, or give another folder."
+            ) from None
+        try:
+            self._check_folder()
+        except BaseException:
+            self._lock.release()
+            raise
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+        if error is None:
+            self._write_status(state="finished")
+        elif isinstance(error, RunInterrupted):
+            self._write_status(state="interrupted")
+        else:
+            with contextlib.suppress(OSError):  # the error at hand is the one to be heard of
+                self._write_status(state="failed", error=f"{kind.__name__}: {error}")
+        self._lock.release()
+
+    def restore(self) -> Snapshot | None:
+        """Give the newest checkpoint that is whole."""
+        return self._checkpoints.read()
+
+    def offer(self, make: Callable[[], Snapshot], *, is_due: bool = False) -> None:
+        """Keep the state if it is time, or if the run has been asked to stop."""
+        is_late = time.monotonic() - self._last >= self.checkpoint_seconds
+        if not (is_due or is_late or self._signal):
+            return
+        self._checkpoints.write(make())
+        self._last = time.monotonic()
+        if self._signal and not is_due:
+            raise RunInterrupted(self._signal, self.folder)
+
+    def draws(self, num_draws: int, tail: Mapping[str, np.ndarray], num_stored: int) -> DrawStore:
+        """Give the store of this run."""
+        return DrawStore(self.folder / STORE, num_draws, tail=tail, num_stored=num_stored)
+
+    def on_epochs(self, epochs: np.ndarray, losses: np.ndarray) -> None:
+        """Note how far the optimisation is."""
+        self._write_status(
+            state="running",
+            phase="warm start",
+            epochs=epochs.tolist(),
+            validation_loss=losses.tolist(),
+        )
+
+    def on_chunk(self, report: ChunkReport, lppd: float) -> None:
+        """Note how far the chains are."""
+        rate = (report.step - report.first_step) / max(report.seconds, 1e-9)
+        stats = report.stats
+        self._write_status(
+            state="running",
+            phase=report.phase,
+            step=report.step,
+            num_steps=report.num_steps,
+            steps_per_second=rate,
+            seconds_left=(report.num_steps - report.step) / rate,
+            validation_lppd=lppd,
+            step_size=np.asarray(stats.step_size).tolist(),
+            squared_energy_change=np.asarray(stats.squared_energy_change).tolist(),
+            num_divergent=np.asarray(stats.num_divergent).tolist(),
+        )
+
+    def _write_status(self, **status: Any) -> None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        write_json(self.folder / STATUS, finite({**status, "time": now, "pid": os.getpid()}))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signal:
+            raise KeyboardInterrupt  # the second time: at once
+        self._signal = signal.Signals(number).name
+
+    def _check_folder(self) -> None:
+        """Write what the run is into a new folder, or compare."""
+        if not (self.folder / MARKER).exists():
+            foreign = [p.name for p in self.folder.iterdir() if p.name != "lock"]
+            if foreign:
+                raise FileExistsError(
+                    f"{self.folder} has other things in it ({', '.join(sorted(foreign)[:3])}); "
+                    "give a new folder."
+                )
+            self._write_manifest()
+            return
+        kept = read_marker(self.folder, FORMAT, SCHEMA_VERSION)["settings"]
+        for name, before, now in differences(kept, self.settings):
+            is_growth = name.rpartition(".")[2] in GROWING and isinstance(now, int)
+            if is_growth and isinstance(before, int) and now >= before:
+                continue
+            raise RunFolderError(
+                f"{self.folder} has a run with {name}={before!r}, not {now!r}. Give the same "
+                f"settings and data to go on (only {', '.join(GROWING)} may grow), or another "
+                "folder."
+            )
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        record = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "mirth_version": importlib.metadata.version("mirth"),
+            "settings": self.settings,
+            "software": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "device": str(jax.devices()[0].device_kind),
+        }
+        write_json(self.folder / MARKER, record)
+
+
+def describe(value: Any) -> Any:
+    """Describe an object as JSON holds it: the same words for the same thing in every process.
+
+    Examples
+    --------
+    >>> import mirth
+    >>> describe(mirth.Normal())
+    {'class': 'Normal', 'link': 'softplus', 'min_scale': 0.001}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, dict):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # addresses differ from run to run
+
+
+def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Compare two JSON values; yields the names of what differs, and both values.
+
+    Examples
+    --------
+    >>> list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}))
+    [('a.b', 1, 3)]
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            inner = f"{name}.{key}" if name else key
+            yield from differences(before.get(key), now.get(key), inner)
+    elif before != now:
+        yield name, before, now

@@ -1,0 +1,66 @@
+"""A run that is killed again and again, at any instant, gives the draws of one that is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).with_name("killed_run.py")
+KILLS_PER_RUN = 5
+# Events of the whole run: about 175. Runs that are killed early and often, and runs that come far
+# at first: together they meet every phase and the draws.
+FIRST_EVENT = ((0, 40), (0, 40), (0, 40), (90, 165), (90, 165), (120, 173))
+
+
+class Case:
+    """One folder for runs, the cache of compiled programs, and the draws of the run in peace."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        done = self.start("peace", -1)
+        assert done.returncode == 0, done.stderr[-2000:]
+        self.events = [line.split(" ", 2)[2] for line in done.stdout.splitlines()]
+        self.expected = np.load(folder / "peace.npz")
+
+    def start(self, name: str, kill_at: int) -> subprocess.CompletedProcess[str]:
+        paths = [self.folder / name, self.folder / f"{name}.npz", self.folder / "cache"]
+        command = [sys.executable, str(SCRIPT), *map(str, paths), str(kill_at)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("faults"))
+
+
+def test_the_events_cover_everything_that_writes(case: Case) -> None:
+    for name in ("half a checkpoint", "before renaming checkpoint-", "after renaming status.json"):
+        assert any(event.startswith(name) for event in case.events)
+    assert sum(event == "before draws of network.0.weight" for event in case.events) == 4
+    assert sum(event == "after chunk of steps" for event in case.events) > 10
+    assert sum(event == "after chunk of epochs" for event in case.events) >= 3
+    assert 173 < len(case.events)
+
+
+@pytest.mark.parametrize("seed", range(len(FIRST_EVENT)))
+def test_killed_runs_give_the_draws_of_the_run_in_peace(case: Case, seed: int) -> None:
+    rng, name = np.random.default_rng(seed), f"run{seed}"
+    kills = 0
+    for i in range(KILLS_PER_RUN):
+        first = FIRST_EVENT[seed]
+        low, high = first if i == 0 else (0, 25 if first[0] == 0 else 8)
+        done = case.start(name, int(rng.integers(low, high)))
+        assert done.returncode in (-9, 0), done.stderr[-2000:]
+        kills += done.returncode == -9
+    last = case.start(name, -1)
+    assert last.returncode == 0, last.stderr[-2000:]
+    found = np.load(case.folder / f"{name}.npz")
+    assert set(found.files) == set(case.expected.files)
+    for array in found.files:
+        np.testing.assert_array_equal(found[array], case.expected[array])
+    # A run that was at its end before the last kill has met fewer.
+    assert kills == KILLS_PER_RUN
