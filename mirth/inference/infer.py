@@ -175,10 +175,22 @@ def _split(
             f"dataset must be a mirth.Dataset(x, y), not {type(dataset).__name__}; it checks rows "
             "and types once."
         )
+    model.likelihood.check_targets(dataset.y)
     if dataset.weights is not None:
         # A mini-batch of such rows alone would have no mean.
         dataset = dataset.take(np.flatnonzero(dataset.weights))
     if validation is not None:
+        if not isinstance(validation, Dataset):
+            raise TypeError(
+                "validation must be a mirth.Dataset(x, y) or None, not "
+                f"{type(validation).__name__}."
+            )
+        if validation.num_features != dataset.num_features:
+            raise ValueError(
+                f"validation has {validation.num_features} features per row, but dataset has "
+                f"{dataset.num_features}."
+            )
+        model.likelihood.check_targets(validation.y)
         return dataset, validation
     check_real(
         "validation_fraction", validation_fraction, low=0, high=1, low_open=True, high_open=True

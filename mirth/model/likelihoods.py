@@ -23,6 +23,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -67,6 +68,14 @@ class Likelihood(Configurable, abc.ABC):
     def shared_log_prior(self, shared: Float[Array, " shared"]) -> Float[Array, ""]:
         """Log prior density of the shared scalars; they are no weights and have their own."""
         return jnp.zeros((), shared.dtype)
+
+    def check_targets(self, y: np.ndarray) -> None:
+        """Refuse targets that the likelihood has no probability for, with a ValueError."""
+        if y.ndim != 1:
+            raise ValueError(
+                f"y has shape {y.shape}, but {type(self).__name__} takes one target per row: pass "
+                "an array of shape (N,)."
+            )
 
     @abc.abstractmethod
     def log_prob(self, outputs: Outputs, y: Shaped[Array, "*batch data"]) -> Rows:
@@ -274,6 +283,16 @@ class Categorical(Likelihood):
     @property
     def num_shared(self) -> int:
         return 0
+
+    def check_targets(self, y: np.ndarray) -> None:
+        super().check_targets(y)
+        wrong = (y < 0) | (y >= self.num_classes) | (y != np.floor(y))
+        if y.dtype.kind not in "iu" or wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"y must hold class indices, integers from 0 to {self.num_classes - 1}; it is of "
+                f"type {y.dtype} and has {y[row]} in row {row}. Encode the labels first."
+            )
 
     def probabilities(self, outputs: Outputs) -> Float[Array, "*batch data classes"]:
         """Probability of each class."""

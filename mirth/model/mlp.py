@@ -59,6 +59,8 @@ class MLP:
 
     Raises
     ------
+    TypeError
+        If ``hidden_layer_sizes`` is no tuple.
     ValueError
         If a size is not positive or the activation is unknown (the nearest name is suggested).
 
@@ -77,7 +79,13 @@ class MLP:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden_layer_sizes", tuple(self.hidden_layer_sizes))
+        sizes = self.hidden_layer_sizes
+        if not isinstance(sizes, tuple | list):
+            raise TypeError(
+                f"hidden_layer_sizes={sizes!r} must be a tuple with the width of each hidden "
+                "layer, such as (16, 16)."
+            )
+        object.__setattr__(self, "hidden_layer_sizes", tuple(sizes))
         for size in self.hidden_layer_sizes:
             check_int("hidden_layer_sizes", size, minimum=1)
         check_int("num_outputs", self.num_outputs, minimum=1)

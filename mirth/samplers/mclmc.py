@@ -95,7 +95,8 @@ class MCLMC(eqx.Module):
     Raises
     ------
     ValueError
-        If the integrator is unknown, or at ``init`` if the position has fewer than two dimensions.
+        If the integrator is unknown, ``step_size`` or ``L`` is not positive, or at ``init`` if the
+        position has fewer than two dimensions.
 
     References
     ----------
@@ -126,6 +127,10 @@ class MCLMC(eqx.Module):
         integrator: str = "mclachlan",
     ):
         check_name("integrator", integrator, list(SCHEMES))
+        # Arrays may be traced; numbers are what people type.
+        for name, value in (("step_size", step_size), ("L", L)):
+            if isinstance(value, int | float) and not value > 0:
+                raise ValueError(f"{name}={value} must be positive.")
         self.step_size = jnp.asarray(step_size, dtype=float)
         self.L = jnp.asarray(L, dtype=float)
         self.scale = jax.tree.map(lambda s: jnp.asarray(s, dtype=float), scale)
@@ -157,7 +162,8 @@ class MCLMC(eqx.Module):
             self.step_size,
             self.scale,
         )
-        energy_change = kinetic_change - logdensity + state.logdensity
+        # The difference first: both log densities are large, their difference is not.
+        energy_change = kinetic_change - (logdensity - state.logdensity)
         momentum = refresh_momentum(momentum, after, self.step_size / 2, self.L)
         proposal = MCLMCState(position, momentum, logdensity, gradient)
         is_finite = tree_all_finite(proposal, energy_change)

@@ -19,14 +19,8 @@ from mirth.estimators import BNNClassifier, BNNRegressor
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if jax.config.jax_compilation_cache_dir is not None:  # tests/inference asked for it first
-        yield
-        return
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
+def cached(compilation_cache: None) -> None:
+    """All tests here share compiled programs."""
 
 
 @contextlib.contextmanager
@@ -35,12 +29,6 @@ def few_optimisations() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(scope="module")
-def unoptimised() -> Iterator[None]:
-    with few_optimisations():
-        yield
 
 
 START = {"learning_rate": 0.03, "weight_decay": 1e-3, "max_epochs": 30, "batch_size": 16}

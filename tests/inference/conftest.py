@@ -7,7 +7,7 @@ the point, a module asks for the fixture ``unoptimised``, which halves the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,21 +19,8 @@ from mirth.inference import Placement, Posterior
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if jax.config.jax_compilation_cache_dir is not None:  # tests/estimators asked for it first
-        yield
-        return
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-
-
-@pytest.fixture(scope="module")
-def unoptimised() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def cached(compilation_cache: None) -> None:
+    """All tests here share compiled programs."""
 
 
 @pytest.fixture(scope="session")

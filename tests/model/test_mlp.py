@@ -239,3 +239,8 @@ def test_networks_are_equal_by_value():
 def test_wrong_values_are_named(options, error, message):
     with pytest.raises(error, match=message):
         MLP(**options)
+
+
+def test_a_single_width_is_no_tuple():
+    with pytest.raises(TypeError, match=r"hidden_layer_sizes=16 must be a tuple"):
+        MLP(16)

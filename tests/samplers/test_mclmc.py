@@ -249,3 +249,11 @@ def test_one_dimension_is_refused():
 def test_an_unknown_integrator_is_refused():
     with pytest.raises(ValueError, match=r"integrator='leapfrg' .* did you mean 'leapfrog'"):
         MCLMC(0.1, 1.0, integrator="leapfrg")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("step_size", 0.0), ("step_size", -0.1), ("L", 0), ("L", float("nan"))]
+)
+def test_numbers_that_are_not_positive_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}=.*must be positive"):
+        MCLMC(**({"step_size": 0.1, "L": 1.0} | {name: value}))
