@@ -19,7 +19,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="folder with the benchmark files")
     args = parser.parse_args()
-    jobs = [["import_time.py"], ["gradient.py"], ["accelerator.py", "--members", "10", "100"]]
+    jobs = [
+        ["import_time.py"],
+        ["gradient.py"],
+        ["accelerator.py", "--members", "10", "100"],
+        ["recording.py", "--pairs", "3"],
+        ["memory.py", "--rows", "100000"],
+    ]
     if args.data:
         jobs += [
             ["against_bde.py", "--data", args.data, "--without-peer"],

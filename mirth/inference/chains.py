@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from mirth.core.keys import Purpose, chain_keys, purpose_key
 from mirth.core.outcomes import Outcome, SamplingError
+from mirth.core.stored import StoredArray
 from mirth.core.types import Key
 from mirth.inference.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
@@ -259,9 +260,13 @@ class EnsembleChains:
         return piece | {_leaf_name(path): leaf for path, leaf in flat}
 
     def draws_tree(self, kept: dict[str, Any]) -> Any:
-        """Undo :meth:`named`: the parameters as a tree."""
+        """Undo :meth:`named`: the parameters as a tree, left on the disk where they are there."""
         flat, treedef = jax.tree_util.tree_flatten_with_path(self.start)
-        return jax.tree.unflatten(treedef, [np.asarray(kept[_leaf_name(path)]) for path, _ in flat])
+        leaves = [kept[_leaf_name(path)] for path, _ in flat]
+        return jax.tree.unflatten(
+            treedef,
+            [leaf if isinstance(leaf, np.ndarray) else StoredArray(leaf) for leaf in leaves],
+        )
 
 
 def _leaf_name(path: Any) -> str:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 Piece = Mapping[str, np.ndarray]
 
-_CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES = 2 * 2**20
 _MAX_CHUNK_DRAWS = 256
-_MAX_PENDING = 4
+_MAX_PENDING = 2
 
 
 class MemoryDraws:

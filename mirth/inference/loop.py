@@ -23,7 +23,7 @@ from mirth.inference.placement import Placement
 
 _FIRST_CHUNK_STEPS = 50
 _MAX_BUFFER_BYTES = 64 * 2**20
-_MAX_KEPT_PER_CHUNK = 256
+_MAX_KEPT_PER_CHUNK = 64
 
 
 class ChunkStats(NamedTuple):

@@ -47,7 +47,8 @@ class Posterior:
     model : Model
         What was sampled.
     draws : pytree of NumPy arrays
-        Parameters with leading axes (chains, draws).
+        Parameters with leading axes (chains, draws). With a run directory they stay there
+        (:class:`~mirth.core.stored.StoredArray`) and are read where they are indexed.
     sample_stats : dict of arrays of shape (chains, draws)
         ``logdensity``, ``energy_change``, ``diverging`` (reverted steps since the draw before),
         ``step_size``; empty for a deep ensemble.
@@ -105,7 +106,7 @@ class Posterior:
 
     def positions(self) -> np.ndarray:
         """Give all parameters as one array of shape (chains, draws, params)."""
-        leaves = jax.tree.leaves(self.draws)
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.draws)]
         return np.concatenate([np.reshape(d, (*d.shape[:2], -1)) for d in leaves], axis=2)
 
     def start_as_posterior(self) -> Posterior:

@@ -208,7 +208,7 @@ class ChainRun:
             num_steps=sum(phase.num_steps for phase in self.phases),
             seconds=progress.seconds["tuning"],
         )
-        diverging = np.asarray(kept["diverging"]).astype(int)
+        diverging = np.asarray(kept["diverging"]).astype(np.int32)
         num_steps = settings.n_samples * settings.n_thinning
         num_gradients = gradients_per_step(settings.integrator) * (tuning.num_steps + num_steps)
         return Posterior(
@@ -218,7 +218,7 @@ class ChainRun:
                 "logdensity": np.asarray(kept["logdensity"]),
                 "energy_change": np.asarray(kept["energy_change"]),
                 "diverging": diverging,
-                "step_size": np.repeat(tuning.step_size[:, None], diverging.shape[1], axis=1),
+                "step_size": np.broadcast_to(tuning.step_size[:, None], diverging.shape),
             },
             start=chains.start,
             warm_start=self.warm_start,

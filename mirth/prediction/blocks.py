@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float, Shaped
 
+from mirth.core.stored import StoredArray
 from mirth.core.types import Params
 from mirth.core.validation import check_int
 from mirth.model import Likelihood, Model
@@ -29,6 +30,11 @@ DEFAULT_BUFFER_BYTES = 64 << 20
 # On a CPU, networks of several draws are evaluated together only while their activations fit in
 # the cache: measured 0.2 to 0.4 times the time of all draws at once for 1000 rows and more.
 _CPU_CACHE_BYTES = 1 << 20
+
+# Draws in a store are read once into the memory unless they are more than that; then a chunk of
+# them is read for each block of rows.
+_MAX_BYTES_IN_MEMORY = 1 << 28
+_DRAWS_PER_READ = 1024
 
 # Number of rows of the abstract inputs by which values that grow with the rows are recognised:
 # a prime, so that the size of no weight matrix is a multiple of it by accident.
@@ -293,7 +299,8 @@ def check_draws(draws: Params) -> tuple[Params, tuple[int, int]]:
     Returns
     -------
     flat : pytree of numpy arrays of shape (chains * draws, ...)
-        The same numbers, as views where the memory layout allows.
+        The same numbers, as views where the memory layout allows; draws in a store that are too
+        many for the memory stay there.
     shape : tuple of int
         (chains, draws).
 
@@ -304,7 +311,13 @@ def check_draws(draws: Params) -> tuple[Params, tuple[int, int]]:
         finite.
     """
     flat, tree = jax.tree_util.tree_flatten_with_path(draws)
-    leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
+    is_large = sum(getattr(leaf, "nbytes", 0) for _, leaf in flat) > _MAX_BYTES_IN_MEMORY
+    leaves = {
+        jax.tree_util.keystr(path): leaf
+        if is_large and isinstance(leaf, StoredArray)
+        else np.asarray(leaf)
+        for path, leaf in flat
+    }
     if not leaves:
         raise ValueError("draws has no arrays; pass the parameters of at least one draw.")
     shapes = {name: leaf.shape[:2] for name, leaf in leaves.items()}
@@ -316,13 +329,25 @@ def check_draws(draws: Params) -> tuple[Params, tuple[int, int]]:
                 "needs the same (chains, draws, ...) with at least one draw. For one draw add both "
                 "axes with leaf[None, None]."
             )
-    bad = [k for k in range(shape[0]) if not _all_finite([leaf[k] for leaf in leaves.values()])]
+    bad = [k for k in range(shape[0]) if not _is_finite_chain(list(leaves.values()), k)]
     if bad:
         raise ValueError(
             f"draws has numbers that are not finite in chain(s) {bad}; leave these chains out."
         )
-    joined = [leaf.reshape(-1, *leaf.shape[2:]) for leaf in leaves.values()]
+    joined = [
+        leaf.joined() if isinstance(leaf, StoredArray) else leaf.reshape(-1, *leaf.shape[2:])
+        for leaf in leaves.values()
+    ]
     return jax.tree.unflatten(tree, joined), (shape[0], shape[1])
+
+
+def _is_finite_chain(leaves: list[Any], chain: int) -> bool:
+    """Tell whether all draws of a chain are finite, reading some of them at a time."""
+    num_draws = leaves[0].shape[1]
+    return all(
+        _all_finite([leaf[chain, at : at + _DRAWS_PER_READ] for leaf in leaves])
+        for at in range(0, num_draws, _DRAWS_PER_READ)
+    )
 
 
 def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data features"]:
@@ -345,7 +370,8 @@ def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data features"]:
         return x
     if not _all_finite([x]):
         raise ValueError("x has numbers that are not finite; fill or drop these rows.")
-    return x.astype(jnp.result_type(*jax.tree.leaves(draws)))
+    common = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(draws)))
+    return x.astype(jax.dtypes.canonicalize_dtype(common))
 
 
 def _all_finite(arrays: Sequence[np.ndarray]) -> bool:

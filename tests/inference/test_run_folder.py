@@ -16,6 +16,7 @@ import zarr
 
 import mirth
 from mirth.core.snapshots import Checkpoints, DamagedFileError
+from mirth.core.stored import StoredArray
 from mirth.inference import Monitor, Posterior
 from mirth.inference.run_folder import RunFolder, RunFolderError, describe, differences
 
@@ -59,7 +60,7 @@ def assert_same(one: Posterior, two: Posterior) -> None:
 def test_a_run_with_a_folder_is_the_same_run(run: Any, base: Posterior, tmp_path: Any) -> None:
     posterior = run(out=tmp_path / "run")
     assert_same(posterior, base)
-    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(posterior.draws))
+    assert all(isinstance(leaf, StoredArray) for leaf in jax.tree.leaves(posterior.draws))
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "finished"
 
@@ -71,6 +72,26 @@ def test_other_libraries_read_the_draws(run: Any, base: Posterior, tmp_path: Any
     assert weights.dims[:2] == ("chain", "draw")
     np.testing.assert_array_equal(weights, base.draws["network"][0]["weight"])
     np.testing.assert_array_equal(draws["logdensity"], base.sample_stats["logdensity"])
+
+
+def test_predictions_read_draws_that_do_not_fit_into_the_memory(
+    run: Any, base: Posterior, tmp_path: Any, monkeypatch: Any
+) -> None:
+    stored, x = run(out=tmp_path), np.linspace(-1, 1, 7)[:, None]
+    monkeypatch.setattr("mirth.prediction.blocks._MAX_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr("mirth.prediction.blocks._DRAWS_PER_READ", 7)
+    for size in (200, 1 << 20):  # draws in several chunks, or in one
+        one, two = (
+            mirth.make_predictive(p.model, p.draws, x, max_buffer_bytes=size)
+            for p in (stored, base)
+        )
+        np.testing.assert_array_equal(one.mean(), two.mean())
+        np.testing.assert_array_equal(one.quantile(0.3), two.quantile(0.3))
+        np.testing.assert_array_equal(one.sample(5), two.sample(5))
+    leaf = jax.tree.leaves(stored.draws)[0]
+    leaf._array[1, 3] = np.nan
+    with pytest.raises(ValueError, match=r"not finite in chain\(s\) \[1\]"):
+        mirth.make_predictive(stored.model, stored.draws, x)
 
 
 @pytest.mark.parametrize(
