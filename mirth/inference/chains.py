@@ -140,7 +140,11 @@ class EnsembleChains:
         start = placement.compile(self._init_one, donate=False)
         chains = start(placement.put_chains(self.flat), self.keys(Purpose.MOMENTUM), self.shared)
         if not np.isfinite(np.asarray(chains.kernel.logdensity)).any():
-            raise SamplingError(Outcome.NON_FINITE_TARGET, self._explain_non_finite())
+            problem, params = self.problem, self.unravel(self.flat[0])
+            reason = problem.model.explain_non_finite(params, problem.all_rows())
+            raise SamplingError(
+                Outcome.NON_FINITE_TARGET, reason or "Its terms are finite, their sum is not."
+            )
         return chains
 
     def like(self) -> Chain:
@@ -238,15 +242,6 @@ class EnsembleChains:
         positions = chains.kernel.position[: self.problem.num_chains]
         log_prob = np.asarray(self._log_prob_of_each(positions, self.shared), dtype=np.float64)
         return float(np.mean(np.logaddexp.reduce(log_prob, axis=0) - np.log(len(log_prob))))
-
-    def _explain_non_finite(self) -> str:
-        """Say which term of the log density is not finite."""
-        model, rows = self.problem.model, self.problem.all_rows()
-        params = self.unravel(self.flat[0])
-        if not np.isfinite(model.log_prior(params)):
-            return "The log prior of chain 0 is not finite; check the prior."
-        bad = np.flatnonzero(~np.isfinite(np.asarray(model.log_prob(params, rows))))
-        return f"The log likelihood of chain 0 is not finite at rows {bad[:5].tolist()}; check y."
 
     def log_prob_of_start(self) -> np.ndarray:
         """Log probability of each validation row by each chain's start."""

@@ -207,6 +207,8 @@ def warm_start(
         validation_loss=np.asarray(state.best_loss, dtype=np.float64),
         seconds=before + time.perf_counter() - began,
     )
+    if not np.isfinite(report.validation_loss).any():
+        _refuse(model, model.init(init_keys[0], train.x), (train, validation))
     _judge(report)
     return state.best_params, report
 
@@ -314,16 +316,22 @@ def _shuffled(key: Key, train: Batch, batch_size: int) -> tuple[Array, Array]:
     return order, jnp.concatenate([weights, jnp.zeros(padding, weights.dtype)])
 
 
+def _refuse(model: Model, params: Params, batches: tuple[Batch, ...]) -> None:
+    """Say why no member ever had a finite validation loss."""
+    for batch in batches:
+        if reason := model.explain_non_finite(params, batch):
+            raise SamplingError(Outcome.NON_FINITE_TARGET, reason)
+    raise SamplingError(
+        Outcome.NON_FINITE_TARGET,
+        "All members start with finite losses and none keeps one: lower the learning rate of the "
+        "start, or look for extreme values in X and y.",
+    )
+
+
 def _judge(report: WarmStartReport) -> None:
-    """Refuse an ensemble without a single finite member; name members far behind the rest."""
+    """Name members that are far behind the rest."""
     losses = report.validation_loss
     finite = np.isfinite(losses)
-    if not finite.any():
-        raise SamplingError(
-            Outcome.NON_FINITE_TARGET,
-            "No member reached a finite validation loss. Look for extreme values in X and y, or "
-            "lower the learning rate of the start.",
-        )
     median = np.median(losses[finite])
     # Half the members lie within one median absolute deviation; six of them are about four
     # standard deviations of a Normal.

@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mirth.core.types import Batch, Key, Params
@@ -148,3 +149,34 @@ class Model:
             num_rows = batch.x.shape[0] if batch.num_rows is None else batch.num_rows
             log_likelihood = (data_size / num_rows) * log_likelihood
         return self.log_prior(params) + log_likelihood
+
+    def explain_non_finite(self, params: Params, batch: Batch) -> str | None:
+        """Say which term of the log density is not finite; None if all are finite.
+
+        Parameters
+        ----------
+        params : dict
+            Parameters, as from :meth:`init`.
+        batch : Batch
+            Rows.
+
+        Returns
+        -------
+        str or None
+            A sentence that names the prior, the network or the likelihood, and the first rows.
+        """
+        if not np.isfinite(self.log_prior(params)):
+            return "The log prior is not finite; check the prior and the first parameters."
+        for term, values in (
+            ("output of the network", self.outputs(params, batch.x)),
+            ("log likelihood", self.log_prob(params, batch)),
+        ):
+            finite = np.isfinite(np.asarray(values))
+            bad = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
+            if bad.size:
+                rows = ", ".join(map(str, bad[:5])) + (", ..." if bad.size > 5 else "")
+                return (
+                    f"The {term} is not finite in {bad.size} of {len(finite)} rows ({rows}); "
+                    "check these rows of X and y."
+                )
+        return None

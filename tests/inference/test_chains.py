@@ -222,7 +222,7 @@ class Cliff(mirth.Normal):
 
 def test_a_broken_prior_is_named(data: mirth.Dataset) -> None:
     model = mirth.Model(linear_network(2), mirth.Normal(), BrokenPrior())
-    with pytest.raises(mirth.SamplingError, match="log prior of chain 0 is not finite") as caught:
+    with pytest.raises(mirth.SamplingError, match="log prior is not finite") as caught:
         small_run(model, data)
     assert caught.value.outcome is Outcome.NON_FINITE_TARGET
 
@@ -232,9 +232,9 @@ def test_impossible_rows_are_named(data: mirth.Dataset) -> None:
     bad = np.flatnonzero(data.y > 0.9)
     assert 0 < len(bad) < 20
     model = mirth.Model(linear_network(2), Cliff())
-    with pytest.raises(mirth.SamplingError, match="likelihood of chain 0 is not finite") as caught:
+    with pytest.raises(mirth.SamplingError, match="log likelihood is not finite in") as caught:
         small_run(model, data, validation=possible)
-    assert str(bad[:5].tolist()) in str(caught.value)
+    assert f"({', '.join(map(str, bad[:5]))}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
