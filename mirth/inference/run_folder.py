@@ -38,7 +38,7 @@ from mirth.inference.draws import DrawStore
 from mirth.inference.loop import ChunkReport
 from mirth.inference.recorder import Recorder
 
-FORMAT = "mirth run"
+FORMAT = "mirth chains"
 SCHEMA_VERSION = 1
 MARKER = MARKERS[0]
 STATUS = "status.json"
