@@ -141,9 +141,9 @@ def _section_of(method: type, name: str | None = None) -> type[MethodSection]:
         else:
             fields[field.name] = (hints[field.name], _field(method, field.name))
     section: Any = pydantic.create_model(
-        f"{method.__name__}Section",
+        f"{method.__name__}{'' if name else 'Start'}Section",
         __base__=MethodSection,
-        __doc__=inspect.getdoc(method),
+        __doc__=(inspect.getdoc(method) or "").partition("\n")[0],
         **fields,
     )
     section.builds = method
@@ -154,7 +154,7 @@ METHOD_SECTIONS = {name: _section_of(method, name) for name, method in METHODS.i
 """Sections of the methods by name."""
 
 if typing.TYPE_CHECKING:
-    AnyMethod = MethodSection
+    AnyMethod = Any
 else:
     AnyMethod = typing.Annotated[
         typing.Union[tuple(METHOD_SECTIONS.values())], Field(discriminator="name")  # noqa: UP007

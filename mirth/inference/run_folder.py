@@ -42,6 +42,7 @@ FORMAT = "mirth chains"
 SCHEMA_VERSION = 1
 MARKER = MARKERS[0]
 STATUS = "status.json"
+LOCK = "lock"
 STORE = "draws.zarr"
 GROWING = ("n_samples",)
 """Settings that may be larger when a run is taken up again; all others must be the same."""
@@ -106,7 +107,7 @@ class RunFolder(Recorder):
         self.settings = json.loads(json.dumps(settings))
         self.checkpoint_seconds = checkpoint_seconds
         self._checkpoints = Checkpoints(self.folder / "checkpoints")
-        self._lock = filelock.FileLock(self.folder / "lock", timeout=0)
+        self._lock = filelock.FileLock(self.folder / LOCK, timeout=0)
         self._signal: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
         self._last = time.monotonic()
@@ -197,7 +198,7 @@ class RunFolder(Recorder):
     def _check_folder(self) -> None:
         """Write what the run is into a new folder, or compare."""
         if not (self.folder / MARKER).exists():
-            foreign = [p.name for p in self.folder.iterdir() if p.name != "lock"]
+            foreign = [p.name for p in self.folder.iterdir() if p.name != LOCK]
             if foreign:
                 raise FileExistsError(
                     f"{self.folder} has other things in it ({', '.join(sorted(foreign)[:3])}); "

@@ -235,9 +235,10 @@ def test_the_example_is_the_default_explained(tmp_path: Path) -> None:
 
 def described(schema: dict[str, Any], definition: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, field in definition["properties"].items():
-        yield name, field
-        if "$ref" in field:
-            yield from described(schema, schema["$defs"][field["$ref"].rpartition("/")[2]])
+        inner = schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {})
+        yield name, inner | field  # a description that both share is written once
+        if inner:
+            yield from described(schema, inner)
 
 
 def test_schema_describes_every_field() -> None:
