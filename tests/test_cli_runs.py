@@ -270,6 +270,10 @@ def test_bad_configurations_leave_nothing(
 
 def test_folders_that_are_in_use(finished: Path, config: Path, tmp_path: Path) -> None:
     assert "go on by: mirth resume" in invoke("run", config, "--out", finished).stderr
+    for name in ("lock", "environment.json"):  # left by a process that was killed at once
+        (tmp_path / name).touch()
+    result = invoke("run", config, "--out", tmp_path, "--set", "data.target=prise")
+    assert "did you mean 'price'" in result.stderr  # so the folder is good
     (tmp_path / "thesis.tex").touch()
     assert "is not empty" in invoke("run", config, "--out", tmp_path).stderr
     for command in ("resume", "status", "watch"):
@@ -307,12 +311,12 @@ STATUS = {
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        (STATUS, "killed, sampling 20/100, 10 steps/s, 8 s left, validation LPPD 0.500, 3 diverg"),
+        (STATUS, "killed, sampling: step 20/100, 10 steps/s, 8 s left, validation LPPD 0.500, 3 "),
         ({"state": "interrupted"}, "interrupted, go on by: mirth resume"),
         ({"state": "failed", "error": "OSError: full"}, "failed, OSError: full, go on"),
         (
             {"state": "running", "phase": "warm start", "epochs": [3, 5]},
-            "killed, warm start epoch 5",
+            "killed, warm start: epoch 5",
         ),
         (None, "killed, starting"),
     ],
@@ -355,7 +359,7 @@ def test_watch_until_the_end(tmp_path: Path, is_terminal: bool) -> None:
     write(STATUS)
     assert reader.watch(tmp_path, console, sleep=sleep)["state"] == "finished"
     text = console.export_text()
-    assert looks == 3 and "running, sampling 22/100" in text
+    assert looks == 3 and "running, sampling: step 22/100" in text
     assert text.rstrip().splitlines()[0 if is_terminal else -1]
     if is_terminal:
         assert "step size" in text and "0.2" in text

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, Group
 
 Status = dict[str, Any]
 _CHAIN_FIELDS = ("step_size", "squared_energy_change", "num_divergent")
@@ -103,8 +102,8 @@ def sentence(status: Status, folder: str | Path) -> str:
 
 
 def _phase(status: Status) -> str:
-    share = f" {status['step']}/{status['num_steps']}" if "step" in status else ""
-    epochs = f" epoch {max(status['epochs'])}" if "epochs" in status else ""
+    share = f": step {status['step']}/{status['num_steps']}" if "step" in status else ""
+    epochs = f": epoch {max(status['epochs'])}" if "epochs" in status else ""
     return f"{status['phase']}{share}{epochs}"
 
 
@@ -113,8 +112,8 @@ def _left(status: Status) -> str:
     return "" if seconds is None else f"{seconds:.0f} s left"
 
 
-def table(status: Status, folder: str | Path) -> Table:
-    """Put a status into a table with a row for each chain.
+def table(status: Status, folder: str | Path) -> Group:
+    """Put a status into a sentence, and a table with a row for each chain.
 
     Parameters
     ----------
@@ -125,12 +124,14 @@ def table(status: Status, folder: str | Path) -> Table:
 
     Returns
     -------
-    rich.table.Table
-        The table.
+    rich.console.Group
+        Both.
     """
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    shown = Table(title=sentence(status, folder), title_justify="left")
+    shown = Table()
     for name in ("chain", "step size", "energy error", "divergent steps"):
         shown.add_column(name, justify="right")
     columns = [status.get(name, []) for name in _CHAIN_FIELDS]
@@ -138,7 +139,8 @@ def table(status: Status, folder: str | Path) -> Table:
         error = "-" if energy is None else f"{math.sqrt(energy):.2g}"
         size = "-" if step_size is None else f"{step_size:.3g}"
         shown.add_row(str(k), size, error, str(divergent))
-    return shown
+    text = Text(sentence(status, folder))
+    return Group(text, shown) if shown.row_count else Group(text)
 
 
 def watch(

@@ -79,7 +79,8 @@ def start_run(
         raise FileExistsError(
             f"{path} has a run already; go on by: mirth resume {path}, or give another folder."
         )
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    left = {LOCK, ENVIRONMENT}  # by a process that was killed before it wrote the configuration
+    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - left):
         raise FileExistsError(f"{path} is not empty; give the name of a new folder.")
     # From now on the run must not depend on where a command is called.
     data = config.data.model_copy(update={"path": str(Path(config.data.path).absolute())})
