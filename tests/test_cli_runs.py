@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mirth.cli import status as reader
 from mirth.core.outcomes import RunInterrupted
 from mirth.estimators import load_estimator
 from mirth.experiments import fit_table
+from mirth.experiments.config import parse_config
 from mirth.inference.progress import LineMonitor
 
 # Chains of so few steps may be worse than their start, and say so.
@@ -365,3 +367,58 @@ def test_watch_until_the_end(tmp_path: Path, is_terminal: bool) -> None:
         assert "step size" in text and "0.2" in text
     else:
         assert len(text.splitlines()) == 4
+
+
+def test_every_value_reaches_the_estimator(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Any] = {}
+
+    def record(path: Path, prepared: Any, estimator: Any, *_: Any, **more: Any) -> None:
+        found.update(prepared=prepared, estimator=estimator, **more)
+
+    monkeypatch.setattr(mirth.experiments.runs, "fit_into", record)
+    method = {"n_warmup": 7, "start": {"patience": 3}}
+    config = parse_config(
+        {
+            "data": {"path": str(table), "target": "price", "test_fraction": 0.5,
+                     "validation_fraction": 0.3},
+            "task": "regression",
+            "model": {"hidden_layer_sizes": [5, 4], "activation": "tanh", "prior_scale": 0.5,
+                      "likelihood": "homoscedastic", "normalize_y": False},
+            "method": method, "n_members": 3, "seed": 8, "checkpoint_seconds": 9.0,
+        }
+    )  # fmt: skip
+    mirth.experiments.start_run(config, tmp_path / "run", verbose=2)
+    assert found["estimator"].get_params(deep=False) == {
+        "hidden_layer_sizes": (5, 4),
+        "activation": "tanh",
+        "likelihood": "homoscedastic",
+        "prior": mirth.NormalPrior(scale=0.5),
+        "method": mirth.MILE(n_warmup=7, start=mirth.DeepEnsemble(patience=3)),
+        "n_members": 3,
+        "validation_fraction": 0.3,
+        "normalize_y": False,
+        "random_state": 8,
+        "verbose": 2,
+        "run_directory": tmp_path / "run" / "chains",
+        "checkpoint_seconds": 9.0,
+    }
+    assert len(found["prepared"].case.y_test) == 30
+    assert found["config"] == config.model_dump(mode="json")
+
+
+def test_warnings_and_errors_are_logged(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        warnings.warn("chain 3 is frozen", mirth.MirthWarning, stacklevel=1)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(mirth.experiments.runs, "fit_into", fail)
+    result = invoke("run", config, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert result.stderr == "warning: chain 3 is frozen\nerror: the disk is full\n"
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "MirthWarning: chain 3 is frozen\n" in log and "OSError: the disk is full\n" in log
+    assert "Finished." not in log

@@ -63,11 +63,10 @@ class Section(pydantic.BaseModel):
         return self
 
 
-def _field(source: Any, name: str, default: Any = ..., choices: Any = ()) -> Any:
-    """Take description, choices and (unless given) default from where a parameter is defined."""
+def _field(source: Any, name: str, choices: Any = ()) -> Any:
+    """Take description, choices and default from where a parameter is defined."""
     found = parameters(source)[name]
-    if default is ...:
-        default = inspect.signature(source).parameters[name].default
+    default = inspect.signature(source).parameters[name].default
     listed = list(choices or found.choices)
     # The check of the section tests them; the schema tells editors of them.
     extra: Any = {"enum": listed} if listed else None

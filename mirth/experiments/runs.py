@@ -45,7 +45,11 @@ Show = Callable[[Table | str], None]
 
 
 def start_run(
-    config: RunConfig, folder: str | Path, *, verbose: int | bool = False, show: Show = print
+    config: RunConfig,
+    folder: str | Path,
+    *,
+    verbose: int | bool = False,
+    show: Show = lambda _: None,
 ) -> Comparison:
     """Begin a run and take it to its end.
 
@@ -95,7 +99,7 @@ def start_run(
 
 
 def resume_run(
-    folder: str | Path, *, verbose: int | bool = False, show: Show = print
+    folder: str | Path, *, verbose: int | bool = False, show: Show = lambda _: None
 ) -> Comparison | None:
     """Take a run that was stopped or killed to its end, as if it had never been.
 
@@ -128,7 +132,7 @@ def resume_run(
 
 
 def extend_run(
-    folder: str | Path, n_samples: int, *, verbose: int | bool = False, show: Show = print
+    folder: str | Path, n_samples: int, *, verbose: int | bool = False, show: Show = lambda _: None
 ) -> Comparison:
     """Go on with the chains of a finished run, and write model and scores anew.
 
