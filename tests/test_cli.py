@@ -176,7 +176,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from mirth.cli import main; sys.argv = ['mirth', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = ('sklearn', 'pandas', 'matplotlib', 'zarr', 'skops')\n"
+        "heavy = ('sklearn' 'pandas', 'matplotlib', 'zarr', 'skops', 'pydantic', 'yaml')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

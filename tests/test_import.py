@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 # Needed by some users only, so each is imported where it is used.
-UNWANTED = ("matplotlib", "pandas", "zarr", "skops", "typer", "rich", "blackjax", "flax", "ray")
+UNWANTED = (
+    "matplotlib", "pandas", "zarr", "skops", "typer", "rich", "pydantic", "yaml",
+    "blackjax", "flax", "ray",
+)  # fmt: skip
 
 # Runs in a fresh interpreter, because this one has long imported and started everything.
 PROBE = """

@@ -12,6 +12,20 @@ from typing import Any, Self
 from mirth.core.validation import nearest_name
 
 
+class ConfigError(ValueError):
+    """A configuration that cannot be used.
+
+    Parameters
+    ----------
+    problems : list of str
+        One sentence for each value that is wrong.
+    """
+
+    def __init__(self, problems: list[str]):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
 class Configurable:
     """Mixin for keyword-only dataclasses whose fields are public parameters."""
 

@@ -221,11 +221,23 @@ def write_json(path: str | Path, record: Mapping[str, Any]) -> None:
     ValueError
         If a number is not finite; see ``finite``.
     """
-    text = json.dumps(record, indent=2, allow_nan=False)
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    text : str
+        What to write, as UTF-8.
+    """
     # Under another name first: who reads the file meanwhile sees all of the old or of the new one.
     scratch = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        scratch.write_text(text + "\n", encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8")
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import numbers
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
@@ -41,6 +43,8 @@ class BaseBNN(BaseEstimator):
     validation_fraction: float
     random_state: Any
     verbose: int | bool
+    run_directory: str | Path | None
+    checkpoint_seconds: float
 
     posterior_: Posterior
 
@@ -49,6 +53,11 @@ class BaseBNN(BaseEstimator):
         configure_cpu_devices()
         check_int("n_members", self.n_members, minimum=1)
         method = resolve_method(self.method)
+        if self.run_directory is not None and not isinstance(self.random_state, numbers.Integral):
+            raise ValueError(
+                f"random_state={self.random_state!r} gives another seed at every fit, so no fit "
+                f"could go on in run_directory={str(self.run_directory)!r}; give an integer."
+            )
         network = MLP(
             tuple(np.atleast_1d(self.hidden_layer_sizes).tolist()),
             num_outputs=likelihood.num_outputs,
@@ -67,6 +76,8 @@ class BaseBNN(BaseEstimator):
             seed=self.seed_,
             validation_fraction=self.validation_fraction,
             verbose=self.verbose,
+            out=self.run_directory,
+            checkpoint_seconds=self.checkpoint_seconds,
         )
         self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
         self._diagnostics: Diagnostics | None = None

@@ -43,7 +43,8 @@ def save_estimator(
     ----------
     estimator : BNNRegressor or BNNClassifier
         A fitted estimator with mirth's own methods, likelihoods and priors. A ``RandomState``
-        given as ``random_state`` is not kept: the loaded parameter is None.
+        given as ``random_state`` and the ``run_directory`` are not kept: these parameters are None
+        when loaded.
     folder : str or path
         The folder to make.
     overwrite : bool, default=False
@@ -145,7 +146,8 @@ def load_estimator(folder: str | Path) -> BNNRegressor | BNNClassifier:
 
 
 def _encode_parameters(estimator: BNNRegressor | BNNClassifier) -> dict[str, Any]:
-    parameters = estimator.get_params(deep=False)
+    # A loaded estimator that is fitted again must not go on in, or collide with, that run.
+    parameters = estimator.get_params(deep=False) | {"run_directory": None}
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None
     if isinstance(parameters["hidden_layer_sizes"], np.ndarray):

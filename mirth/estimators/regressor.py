@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -75,6 +76,12 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Seed; the same int gives the same draws on CPU.
     verbose : int or bool, default=False
         1 shows a bar on a terminal and plain lines elsewhere, 2 always plain lines.
+    run_directory : str or path, optional
+        Where the fit keeps its draws and its state: after a kill the same ``fit`` goes on there, to
+        the same draws. It belongs to one fit, so give none in a grid search, and needs an integer
+        ``random_state``. None keeps everything in memory.
+    checkpoint_seconds : float, default=30
+        Least time between two checkpoints in the run directory.
 
     Attributes
     ----------
@@ -128,6 +135,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         normalize_y: bool = True,
         random_state: Any = None,
         verbose: int | bool = False,
+        run_directory: str | Path | None = None,
+        checkpoint_seconds: float = 30.0,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -139,6 +148,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.normalize_y = normalize_y
         self.random_state = random_state
         self.verbose = verbose
+        self.run_directory = run_directory
+        self.checkpoint_seconds = checkpoint_seconds
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to rows.

@@ -78,14 +78,14 @@ class Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """Three methods on one case.
+    """A linear model, the deep ensemble and (unless that is all there is) MILE on one case.
 
     Parameters
     ----------
     case : Case
         The rows.
     estimator : BNNRegressor or BNNClassifier
-        Fitted by MILE.
+        Fitted by MILE, or as a deep ensemble.
     results : dict of str to Result
         By method.
     diagnostics : Diagnostics
@@ -100,6 +100,16 @@ class Comparison:
     diagnostics: Diagnostics
     start_lppd: np.ndarray
     chain_lppd: np.ndarray
+
+    @property
+    def main(self) -> str:
+        """Name of the estimator's own method."""
+        return list(self.results)[-1]
+
+    @property
+    def rival(self) -> str:
+        """Name of the method that it is compared with first: the one before it."""
+        return list(self.results)[-2]
 
     def y_test(self) -> np.ndarray:
         """Give targets of the test rows, or their class indices."""
@@ -222,14 +232,15 @@ def split_case(
 def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
     """Fit all methods to the training rows and score them on the test rows.
 
-    The deep ensemble is the one that the chains of the estimator start from.
+    The deep ensemble is the one that the chains of the estimator start from, or the estimator
+    itself.
 
     Parameters
     ----------
     case : Case
         The rows.
     estimator : BNNRegressor or BNNClassifier
-        With the method MILE; it is fitted here.
+        With the method MILE or DeepEnsemble; it is fitted here.
 
     Returns
     -------
@@ -243,13 +254,16 @@ def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
     linear = linear_regression if case.task == "regression" else logistic_regression
     forecast, linear_seconds = linear(case.x_train, y_train, case.x_test, y_test)
     results = {LINEAR: Result(forecast, forecast.scores(y_test), linear_seconds)}
-    by_chain = []
+    by_chain: list[np.ndarray] = []
     rows = slice(0, MAX_CHAIN_ROWS)
     for method, fitted, time_taken in (
         (ENSEMBLE, estimator.as_deep_ensemble(), estimator.posterior_.seconds["warm_start"]),
         (SAMPLED, estimator, seconds),
     ):
         reduced = forecast_of(fitted.predict_dist(case.x_test), y_test)
+        if method == SAMPLED and estimator.posterior_.tuning is None:
+            by_chain.append(by_chain[0])  # a deep ensemble only: each chain is its own start
+            continue
         results[method] = Result(reduced, reduced.scores(y_test), float(time_taken))
         dist = fitted.predict_dist(case.x_test[rows])
         by_chain.append(chainwise_lppd(dist.log_prob_per_draw(y_test[rows])))

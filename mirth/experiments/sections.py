@@ -78,12 +78,13 @@ def sentences(comparison: Comparison) -> list[str]:
         f"{task} of {case.target} from {case.x_train.shape[1]} column(s): {len(case.y_train)} "
         f"training rows, {len(case.y_test)} test rows that no method has seen."
     )
-    scores = comparison.results[SAMPLED].scores
-    lead = (
-        f"{SAMPLED} reaches an LPPD of {scores['lppd']:.3f} nats per row, "
-        f"{_against(comparison, ENSEMBLE)} that it started from, and "
-        f"{_against(comparison, LINEAR)} (± one standard error over the test rows)."
-    )
+    main = comparison.main
+    rivals = f"{_against(comparison, LINEAR)} (± one standard error over the test rows)."
+    if main == SAMPLED:
+        rivals = f"{_against(comparison, ENSEMBLE)} that it started from, and {rivals}"
+    name = main if main == SAMPLED else f"The {main}"
+    scores = comparison.results[main].scores
+    lead = f"{name} reaches an LPPD of {scores['lppd']:.3f} nats per row, {rivals}"
     calibration = (
         _interval_sentence(comparison)
         if case.task == "regression"
@@ -110,6 +111,8 @@ def pictures(comparison: Comparison) -> list[Picture]:
         else _class_pictures(comparison)
     )
     results = comparison.results
+    if comparison.main != SAMPLED:
+        return specific
     figure = chain_figure(
         comparison.start_lppd,
         comparison.chain_lppd,
@@ -124,7 +127,7 @@ def pictures(comparison: Comparison) -> list[Picture]:
 
 def _against(comparison: Comparison, other: str) -> str:
     """Say how much better or worse than another method, with the error of the difference."""
-    ours, theirs = (comparison.results[name].forecast.log_prob for name in (SAMPLED, other))
+    ours, theirs = (comparison.results[name].forecast.log_prob for name in (comparison.main, other))
     gain = ours - theirs
     error = gain.std(ddof=1) / math.sqrt(len(gain))
     word = "above" if gain.mean() >= 0 else "below"
@@ -134,26 +137,29 @@ def _against(comparison: Comparison, other: str) -> str:
 def _interval_sentence(comparison: Comparison) -> str:
     num_rows = len(comparison.case.y_test)
     chance = 1.96 * math.sqrt(LEVEL * (1 - LEVEL) / num_rows)
-    ours, theirs, linear = (comparison.results[name].scores for name in (SAMPLED, ENSEMBLE, LINEAR))
+    main, rival = comparison.main, comparison.rival
+    ours, theirs, linear = (comparison.results[name].scores for name in (main, rival, LINEAR))
     is_near = abs(ours["coverage_90"] - LEVEL) <= chance
     place = "within" if is_near else "outside"
     before, after = theirs["quantile_calibration_error"], ours["quantile_calibration_error"]
     change = "falls" if after < before else "does not fall"
+    third = f", those of the {LINEAR} {linear['coverage_90']:.1%}" if rival != LINEAR else ""
     return (
         f"Its {LEVEL:.0%} intervals hold {ours['coverage_90']:.1%} of the test rows, {place} what "
-        f"chance allows for {num_rows} rows (± {chance:.1%}); those of the {ENSEMBLE} hold "
-        f"{theirs['coverage_90']:.1%}, those of the {LINEAR} {linear['coverage_90']:.1%}. The "
-        f"calibration error over all quantiles {change}: {before:.3f} for the {ENSEMBLE}, "
-        f"{after:.3f} for {SAMPLED}."
+        f"chance allows for {num_rows} rows (± {chance:.1%}); those of the {rival} hold "
+        f"{theirs['coverage_90']:.1%}{third}. The "
+        f"calibration error over all quantiles {change}: {before:.3f} for the {rival}, "
+        f"{after:.3f} for {main if main == SAMPLED else f'the {main}'}."
     )
 
 
 def _confidence_sentence(comparison: Comparison) -> str:
-    ours, theirs = (comparison.results[name].scores for name in (SAMPLED, ENSEMBLE))
+    rival = comparison.rival
+    ours, theirs = (comparison.results[name].scores for name in (comparison.main, rival))
     change = "lower" if ours["brier"] < theirs["brier"] else "not lower"
     return (
-        f"It is right in {ours['accuracy']:.1%} of the test rows ({ENSEMBLE}: "
-        f"{theirs['accuracy']:.1%}). The Brier score is {change} than that of the {ENSEMBLE} "
+        f"It is right in {ours['accuracy']:.1%} of the test rows ({rival}: "
+        f"{theirs['accuracy']:.1%}). The Brier score is {change} than that of the {rival} "
         f"({ours['brier']:.4f} against {theirs['brier']:.4f}), the expected calibration error "
         f"{ours['ece']:.3f} against {theirs['ece']:.3f}."
     )
@@ -166,7 +172,7 @@ def _regression_pictures(comparison: Comparison) -> list[Picture]:
         for name, result in comparison.results.items()
         if isinstance(result.forecast, RegressionForecast)
     }
-    networks = {name: forecasts[name] for name in (ENSEMBLE, SAMPLED)}
+    networks = {name: forecast for name, forecast in forecasts.items() if name != LINEAR}
     pits = {name: forecast.pit for name, forecast in networks.items()}
     bands = {name: Band(f.mean, f.lower, f.upper) for name, f in networks.items()}
     drawn = {
@@ -208,7 +214,7 @@ def _class_pictures(comparison: Comparison) -> list[Picture]:
     reliability = reliability_figure(
         comparison.y_test(), {key: forecast.probabilities for key, forecast in forecasts.items()}
     )
-    networks = {key: forecasts[key] for key in (ENSEMBLE, SAMPLED)}
+    networks = {key: forecast for key, forecast in forecasts.items() if key != LINEAR}
     return [
         Picture(
             f"{name}_reliability",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from mirth.core.folders import check_new_folder, new_folder, read_marker, write_json
+from mirth.core.folders import MARKERS, check_new_folder, new_folder, read_marker, write_json
 from mirth.core.validation import check_int, check_name, check_real
 from mirth.data import (
     TRUSTED_TYPES,
@@ -25,7 +25,7 @@ from mirth.data import (
 )
 from mirth.data.columns import ColumnKind, kind_of
 from mirth.estimators import BNNClassifier, BNNRegressor, load_estimator, save_estimator
-from mirth.experiments.comparison import SAMPLED, Case, Comparison, compare
+from mirth.experiments.comparison import Case, Comparison, compare
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.sections import comparison_section, write_pictures
 from mirth.inference import MILE
@@ -36,19 +36,37 @@ if TYPE_CHECKING:
 
 FORMAT = "mirth run"
 SCHEMA_VERSION = 1
+MARKER = MARKERS[0]
 TASKS = ("auto", "regression", "classification")
 Task = Literal["regression", "classification"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Prepared:
-    """A table made ready: rows split, columns turned into numbers."""
+class Prepared:
+    """A table made ready: rows split, columns turned into numbers.
+
+    Parameters
+    ----------
+    case : Case
+        Rows to learn from and rows to score on.
+    kinds : dict of str to str
+        Columns that are used, ``"number"`` or ``"category"``.
+    preprocessor : object
+        Turns such columns into inputs of the network.
+    """
 
     case: Case
     kinds: dict[str, ColumnKind]
     preprocessor: Any
-    num_train: int
-    num_test: int
+
+    def sentence(self) -> str:
+        """Say what the rows are."""
+        case = self.case
+        return (
+            f"{case.title.removesuffix(f': {case.target}')}: {case.task} of {case.target!r}, "
+            f"{len(case.y_train)} training and {len(case.y_test)} test rows, "
+            f"{len(self.kinds)} columns."
+        )
 
 
 def fit_table(
@@ -115,7 +133,7 @@ def fit_table(
         If the table, the target or a parameter cannot be used; the text says what to change.
     """
     check_new_folder(folder, overwrite=overwrite)
-    prepared = _prepare(data, target, task, test_fraction, seed)
+    prepared = prepare(data, target, task, test_fraction, seed)
     case = prepared.case
     options: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
     kind = BNNRegressor if case.task == "regression" else BNNClassifier
@@ -127,15 +145,9 @@ def fit_table(
         verbose=verbose,
         **options,
     )
-    show(
-        f"{Path(data).name}: {case.task} of {target!r}, {prepared.num_train} training and "
-        f"{prepared.num_test} test rows, {len(prepared.kinds)} columns."
-    )
+    show(prepared.sentence())
     with new_folder(folder, overwrite=overwrite) as path:
-        comparison = compare(case, estimator)
-        show(comparison.table())
-        _write_run(path, prepared, comparison, target, seed, show)
-    return comparison
+        return fit_into(path, prepared, estimator, show)
 
 
 def predict_table(
@@ -186,6 +198,10 @@ def predict_table(
             f"the file {out} exists; choose another one, or replace it by --overwrite (in Python "
             "overwrite=True)."
         )
+    if (Path(run) / "config.yaml").is_file() and not (Path(run) / MARKER).is_file():
+        raise FileNotFoundError(
+            f"the run in {run} is not finished and has no model yet; go on by: mirth resume {run}"
+        )
     manifest = read_marker(run, FORMAT, SCHEMA_VERSION)
     kinds: dict[str, ColumnKind] = manifest["columns"]
     categories = [name for name, kind in kinds.items() if kind == "category"]
@@ -206,10 +222,23 @@ def predict_table(
     return predictions
 
 
-def _prepare(
-    data: str | Path, target: str, task: str, test_fraction: float, seed: int
-) -> _Prepared:
-    """Read, decide on the task, split, turn columns into numbers by the training rows."""
+def prepare(data: str | Path, target: str, task: str, test_fraction: float, seed: int) -> Prepared:
+    """Read, decide on the task, split, turn columns into numbers by the training rows.
+
+    Parameters
+    ----------
+    data, target, task, test_fraction, seed
+        As for :func:`fit_table`.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        As for :func:`fit_table`.
+    """
     check_name("task", task, TASKS)
     check_real("test_fraction", test_fraction, low=0, high=1, low_open=True, high_open=True)
     check_int("seed", seed, minimum=0)
@@ -223,6 +252,7 @@ def _prepare(
     values = y.to_numpy(str if kind_of(y) == "category" else None)
     labels = values if chosen == "classification" else None
     train, test = train_validation_split(len(y), test_fraction, seed, stratify=labels)
+    check_int("test rows", len(test), minimum=2)  # before a folder is made
     kinds = column_kinds(frame.iloc[train])
     used = frame[list(kinds)]
     preprocessor = make_preprocessor(used.iloc[train])
@@ -231,51 +261,81 @@ def _prepare(
     x_test = preprocessor.transform(check_columns(used.iloc[test], kinds))
     title = f"{Path(data).name}: {target}"
     case = Case("table", title, target, chosen, x_train, values[train], x_test, values[test])
-    return _Prepared(case, kinds, preprocessor, len(train), len(test))
+    return Prepared(case, kinds, preprocessor)
 
 
-def _write_run(
+def fit_into(
     path: Path,
-    prepared: _Prepared,
-    comparison: Comparison,
-    target: str,
-    seed: int,
+    prepared: Prepared,
+    estimator: BNNRegressor | BNNClassifier,
     show: Callable[[Table | str], None],
-) -> None:
+    **more: Any,
+) -> Comparison:
+    """Fit, score, and write model, scores, pictures and page into a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; what an earlier fit has written there is replaced.
+    prepared : Prepared
+        The rows.
+    estimator : BNNRegressor or BNNClassifier
+        What to fit.
+    show : callable
+        Receives tables and sentences to print.
+    **more : any
+        Further entries of ``manifest.json``, which is written last: it says that all is there.
+
+    Returns
+    -------
+    Comparison
+    """
+    comparison = compare(prepared.case, estimator)
+    show(comparison.table())
+    (path / MARKER).unlink(missing_ok=True)
+    manifest = _write_results(path, prepared, comparison, show)
+    write_json(path / MARKER, manifest | more)
+    return comparison
+
+
+def _write_results(
+    path: Path,
+    prepared: Prepared,
+    comparison: Comparison,
+    show: Callable[[Table | str], None],
+) -> dict[str, Any]:
+    """Write everything but the manifest, and return that."""
     from skops.io import dump
 
     estimator, record = comparison.estimator, comparison.record()
     section, found = comparison_section(comparison), environment()
     note = (
         f"The model kept in this run is the one that these scores belong to: it was fitted to the "
-        f"{prepared.num_train} training rows only."
+        f"{len(prepared.case.y_train)} training rows only."
     )
     for text in (*section.paragraphs[1:], note):
         show(text)
     section = dataclasses.replace(section, paragraphs=[*section.paragraphs, note])
     classes = estimator.classes_.tolist() if isinstance(estimator, BNNClassifier) else None
-    write_json(
-        path / "manifest.json",
-        {
-            "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
-            "mirth_version": importlib.metadata.version("mirth"),
-            "target": target,
-            "task": prepared.case.task,
-            "classes": classes,
-            "columns": prepared.kinds,
-            "seed": seed,
-            "estimator": {k: _plain(v) for k, v in sorted(estimator.get_params().items())},
-            "scores": record["methods"][SAMPLED],
-        },
-    )
     metrics = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "environment": found, **record}
     write_json(path / "metrics.json", metrics)
     dump(prepared.preprocessor, path / "preprocess.skops")
-    save_estimator(estimator, path / "model")
+    save_estimator(estimator, path / "model", overwrite=True)
     write_pictures(section, path)
     page = render_page(f"mirth: {prepared.case.title}", [], [section], describe(found))
     (path / "report.html").write_text(page, encoding="utf-8")
+    return {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "mirth_version": importlib.metadata.version("mirth"),
+        "target": prepared.case.target,
+        "task": prepared.case.task,
+        "classes": classes,
+        "columns": prepared.kinds,
+        "seed": estimator.random_state,
+        "estimator": {k: _plain(v) for k, v in sorted(estimator.get_params().items())},
+        "scores": record["methods"][comparison.main],
+    }
 
 
 def _plain(value: Any) -> Any:

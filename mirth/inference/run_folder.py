@@ -38,10 +38,11 @@ from mirth.inference.draws import DrawStore
 from mirth.inference.loop import ChunkReport
 from mirth.inference.recorder import Recorder
 
-FORMAT = "mirth run"
+FORMAT = "mirth chains"
 SCHEMA_VERSION = 1
 MARKER = MARKERS[0]
 STATUS = "status.json"
+LOCK = "lock"
 STORE = "draws.zarr"
 GROWING = ("n_samples",)
 """Settings that may be larger when a run is taken up again; all others must be the same."""
@@ -106,7 +107,8 @@ class RunFolder(Recorder):
         self.settings = json.loads(json.dumps(settings))
         self.checkpoint_seconds = checkpoint_seconds
         self._checkpoints = Checkpoints(self.folder / "checkpoints")
-        self._lock = filelock.FileLock(self.folder / "lock", timeout=0)
+        self._lock = filelock.FileLock(self.folder / LOCK, timeout=0)
+        self._status: dict[str, Any] = {}
         self._signal: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
         self._last = time.monotonic()
@@ -186,8 +188,10 @@ class RunFolder(Recorder):
         )
 
     def _write_status(self, **status: Any) -> None:
+        # What is not said anew stays: an interrupted run shows the phase and the step it was in.
+        self._status |= status
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        write_json(self.folder / STATUS, finite({**status, "time": now, "pid": os.getpid()}))
+        write_json(self.folder / STATUS, finite({**self._status, "time": now, "pid": os.getpid()}))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signal:
@@ -197,7 +201,7 @@ class RunFolder(Recorder):
     def _check_folder(self) -> None:
         """Write what the run is into a new folder, or compare."""
         if not (self.folder / MARKER).exists():
-            foreign = [p.name for p in self.folder.iterdir() if p.name != "lock"]
+            foreign = [p.name for p in self.folder.iterdir() if p.name != LOCK]
             if foreign:
                 raise FileExistsError(
                     f"{self.folder} has other things in it ({', '.join(sorted(foreign)[:3])}); "

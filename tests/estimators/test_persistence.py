@@ -171,6 +171,14 @@ def test_random_state_object_is_left_out(tmp_path: Path) -> None:
     assert load_estimator(tmp_path / "model").random_state is None
 
 
+def test_run_directory_is_left_out(tmp_path: Path) -> None:
+    original = regressor().set_params(run_directory=tmp_path / "run", checkpoint_seconds=7.0)
+    save_estimator(original, tmp_path / "model")
+    loaded = load_estimator(tmp_path / "model")
+    assert (loaded.run_directory, loaded.checkpoint_seconds) == (None, 7.0)
+    assert original.run_directory == tmp_path / "run"
+
+
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     from sklearn.exceptions import NotFittedError
 

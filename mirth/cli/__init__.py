@@ -1,28 +1,19 @@
-"""The command line: ``mirth demo``, ``fit``, ``predict`` and ``version``.
+"""The command line.
 
 What takes long to import is imported inside the commands, so that ``mirth --help`` is quick.
 """
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from mirth.cli.messages import clean_messages, show
+from mirth.cli.runs import runs
 from mirth.core.folders import user_cache
-from mirth.core.outcomes import SamplingError
 from mirth.inference import MILE, configure_cpu_devices
-
-if TYPE_CHECKING:
-    from mirth.report import Table
-
-EXPECTED = (ValueError, TypeError, OSError, SamplingError)
-"""Errors that a user can do something about; all others are bugs and keep their traceback."""
 
 app = typer.Typer(
     help="Bayesian neural networks by microcanonical sampling.",
@@ -31,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(runs)
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
@@ -47,11 +39,11 @@ def demo(
     Compares a linear model, the deep ensemble and MILE on the diabetes and breast cancer data of
     scikit-learn and on a one-dimensional example with a gap.
     """
-    with _clean_messages():
+    with clean_messages():
         from mirth.experiments import run_demo
 
-        run_demo(out, overwrite=overwrite, seed=seed, verbose=1, show=_show)
-        _show(f"Open {out / 'report.html'} in a browser; the numbers are in metrics.json.")
+        run_demo(out, overwrite=overwrite, seed=seed, verbose=1, show=show)
+        show(f"Open {out / 'report.html'} in a browser; the numbers are in metrics.json.")
 
 
 @app.command()
@@ -73,7 +65,7 @@ def fit(
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a table and report how well it predicts rows that were held out."""
-    with _clean_messages():
+    with clean_messages():
         from mirth.experiments import fit_table
 
         fit_table(
@@ -89,25 +81,25 @@ def fit(
             likelihood=likelihood,
             overwrite=overwrite,
             verbose=1,
-            show=_show,
+            show=show,
         )
-        _show(f"Open {out / 'report.html'} in a browser; predict by: mirth predict {out} NEW.csv")
+        show(f"Open {out / 'report.html'} in a browser; predict by: mirth predict {out} NEW.csv")
 
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run directory made by mirth fit.")],
+    run: Annotated[Path, typer.Argument(help="Run directory made by mirth fit or mirth run.")],
     data: Annotated[Path, typer.Argument(help="CSV file with new rows.")],
     out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
     interval: Annotated[float, typer.Option(help="Probability inside lower ... upper.")] = 0.9,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict new rows with a fitted run."""
-    with _clean_messages():
+    with clean_messages():
         from mirth.experiments import predict_table
 
         predictions = predict_table(run, data, out, interval=interval, overwrite=overwrite)
-        _show(f"{len(predictions)} rows written to {out}.")
+        show(f"{len(predictions)} rows written to {out}.")
 
 
 @app.command()
@@ -138,47 +130,8 @@ def _keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(user_cache("xla")))
 
 
-@contextmanager
-def _clean_messages() -> Iterator[None]:
-    """Show errors and warnings that are meant for the user as one line each."""
-    with warnings.catch_warnings():
-        default = warnings.showwarning
-
-        def show(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
-            if issubclass(category, UserWarning):
-                print(f"warning: {_one_line(message)}", file=sys.stderr)
-            else:
-                default(message, category, *place, **options)
-
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = show
-        try:
-            yield
-        except EXPECTED as error:
-            print(f"error: {_one_line(error)}", file=sys.stderr)
-            raise typer.Exit(2) from None
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
-
-
-def _show(what: Table | str) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if isinstance(what, str):
-        console.print(what, markup=False)
-    else:
-        console.print(what.to_rich())
-
-
 def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise ValueError(f"--hidden {text!r} must be widths such as 16,16,16.") from None
-
-
-if __name__ == "__main__":
-    main()

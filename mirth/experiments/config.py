@@ -1,0 +1,276 @@
+"""The configuration of a run on a table, checked as a whole before anything starts.
+
+The fields of the methods, their defaults and descriptions are those of :class:`mirth.MILE` and
+:class:`mirth.DeepEnsemble`; ranges are checked by the classes that use the values. Nothing of it
+is written a second time here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import pydantic
+from pydantic import Field
+
+from mirth.core.config import ConfigError
+from mirth.core.validation import check_int, check_name, check_real, nearest_name
+from mirth.estimators import BNNRegressor
+from mirth.estimators.regressor import LIKELIHOODS
+from mirth.experiments.documentation import parameters
+from mirth.experiments.tables import TASKS, fit_table
+from mirth.inference import METHODS, DeepEnsemble
+from mirth.model import MLP, NormalPrior
+from mirth.model.mlp import ACTIVATIONS
+
+LIKELIHOOD_NAMES = (*LIKELIHOODS, "categorical")
+_ALLOWED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text (in quotes, if it looks like a number or a truth value)",
+    "tuple_type": "a list, such as [16, 16]",
+    "model_type": "a group of named values",
+    "model_attributes_type": "a group of named values",
+}
+"""What is allowed, by pydantic's name of the error."""
+
+
+class Section(pydantic.BaseModel):
+    """Named values of the right types; others than the known names are refused."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def check(self) -> None:
+        """Check the ranges."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Section:
+        try:
+            self.check()
+        except TypeError as error:  # pydantic expects ValueError only
+            raise ValueError(str(error)) from error
+        return self
+
+
+def _field(source: Any, name: str, choices: Any = ()) -> Any:
+    """Take description, choices and default from where a parameter is defined."""
+    found = parameters(source)[name]
+    default = inspect.signature(source).parameters[name].default
+    listed = list(choices or found.choices)
+    # The check of the section tests them; the schema tells editors of them.
+    extra: Any = {"enum": listed} if listed else None
+    return Field(default, description=found.text, json_schema_extra=extra)
+
+
+class DataSection(Section):
+    """The table, and how its rows are used."""
+
+    path: str = Field(
+        description="CSV file with numbers, categories and missing values; a relative path starts "
+        "where the command is called."
+    )
+    target: str = Field(description=parameters(fit_table)["target"].text)
+    test_fraction: float = _field(fit_table, "test_fraction")
+    validation_fraction: float = _field(BNNRegressor, "validation_fraction")
+
+    def check(self) -> None:
+        """Check the shares."""
+        for name in ("test_fraction", "validation_fraction"):
+            share = getattr(self, name)
+            check_real(name, share, low=0, high=1, low_open=True, high_open=True)
+
+
+class ModelSection(Section):
+    """Network, likelihood and prior."""
+
+    hidden_layer_sizes: tuple[int, ...] = _field(BNNRegressor, "hidden_layer_sizes")
+    activation: str = _field(BNNRegressor, "activation", choices=ACTIVATIONS)
+    likelihood: str | None = _field(fit_table, "likelihood", choices=(*LIKELIHOOD_NAMES, None))
+    prior_scale: float = _field(NormalPrior, "scale")
+    normalize_y: bool = _field(BNNRegressor, "normalize_y")
+
+    def check(self) -> None:
+        """Check the names and the sizes."""
+        MLP(self.hidden_layer_sizes, activation=self.activation)
+        if self.likelihood is not None:
+            check_name("likelihood", self.likelihood, LIKELIHOOD_NAMES)
+        check_real("prior_scale", self.prior_scale, low=0, low_open=True)
+
+
+class MethodSection(Section):
+    """The fields of a method; made by :func:`_section_of`."""
+
+    builds: ClassVar[type]
+
+    def build(self) -> Any:
+        """Build the method."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "name"}
+        return self.builds(
+            **{k: v.build() if isinstance(v, MethodSection) else v for k, v in values.items()}
+        )
+
+    def check(self) -> None:
+        """Let the method check its fields."""
+        self.build()
+
+
+def _section_of(method: type, name: str | None = None) -> type[MethodSection]:
+    """Make the section with the fields of a method."""
+    fields: dict[str, Any] = {}
+    if name is not None:
+        text = f"How the posterior is found. One of {', '.join(METHODS)}."
+        fields["name"] = (Literal[name], Field(name, description=text))
+    hints = typing.get_type_hints(method)
+    for field in dataclasses.fields(method):
+        if DeepEnsemble in typing.get_args(hints[field.name]):
+            start = _section_of(DeepEnsemble)
+            text = parameters(method)[field.name].text.partition(";")[0]  # no None in a file
+            fields[field.name] = (start, Field(start(), description=f"{text}."))
+        else:
+            fields[field.name] = (hints[field.name], _field(method, field.name))
+    section: Any = pydantic.create_model(
+        f"{method.__name__}{'' if name else 'Start'}Section",
+        __base__=MethodSection,
+        __doc__=(inspect.getdoc(method) or "").partition("\n")[0],
+        **fields,
+    )
+    section.builds = method
+    return section
+
+
+METHOD_SECTIONS = {name: _section_of(method, name) for name, method in METHODS.items()}
+"""Sections of the methods by name."""
+
+if typing.TYPE_CHECKING:
+    AnyMethod = Any
+else:
+    AnyMethod = typing.Annotated[
+        typing.Union[tuple(METHOD_SECTIONS.values())], Field(discriminator="name")  # noqa: UP007
+    ]
+
+
+class RunConfig(Section):
+    """One run on a table.
+
+    Examples
+    --------
+    >>> config = parse_config({"data": {"path": "houses.csv", "target": "price"}, "n_members": 4})
+    >>> config.method.build().n_warmup, config.n_members
+    (10000, 4)
+    """
+
+    data: DataSection = Field(description="The table, and how its rows are used.")
+    task: str = _field(fit_table, "task")
+    model: ModelSection = Field(ModelSection(), description="Network, likelihood and prior.")
+    method: AnyMethod = Field(
+        METHOD_SECTIONS["mile"](),
+        description="The sampler and its budget. With name: deep_ensemble, the fields of start "
+        "stand here, and no others.",
+    )
+    n_members: int = _field(BNNRegressor, "n_members")
+    seed: int = _field(fit_table, "seed")
+    checkpoint_seconds: float = _field(BNNRegressor, "checkpoint_seconds")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _default_method(cls, values: Any) -> Any:
+        method = values.get("method") if isinstance(values, dict) else None
+        if isinstance(method, dict) and "name" not in method:
+            return values | {"method": {"name": "mile", **method}}
+        return values
+
+    def check(self) -> None:
+        """Check the numbers at the top."""
+        check_name("task", self.task, TASKS)
+        check_int("n_members", self.n_members, minimum=1)
+        check_int("seed", self.seed, minimum=0)
+        check_real("checkpoint_seconds", self.checkpoint_seconds, low=0)
+
+
+def parse_config(record: Any) -> RunConfig:
+    """Check what a file holds, and fill in the defaults.
+
+    Parameters
+    ----------
+    record : any
+        What was read; must be a mapping.
+
+    Returns
+    -------
+    RunConfig
+
+    Raises
+    ------
+    ConfigError
+        If anything is unknown, missing, of a wrong type or out of range: one sentence each, with
+        the dotted path of the value.
+
+    Examples
+    --------
+    >>> parse_config({"data": {"path": "a.csv", "target": "y"}, "method": {"n_warmpu": 5}})
+    Traceback (most recent call last):
+    ...
+    mirth.core.config.ConfigError: method.n_warmpu is not known; did you mean 'method.n_warmup'?
+    """
+    try:
+        return RunConfig.model_validate(record)
+    except pydantic.ValidationError as error:
+        raise ConfigError([_sentence(problem) for problem in error.errors()]) from None
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    """Say what is wrong with one value, where, and what is allowed."""
+    kind, message, value = problem["type"], problem["msg"], problem["input"]
+    names, section = _place([str(part) for part in problem["loc"]])
+    path, fields = ".".join(names), section.model_fields
+    shown = list(value) if isinstance(value, tuple) else value
+    if kind == "extra_forbidden":
+        near = nearest_name(names[-1], fields)
+        meant = ".".join([*names[:-1], near or ""])
+        hint = f"; did you mean {meant!r}?" if near else f". Known: {', '.join(fields)}."
+        return f"{path} is not known{hint}"
+    if isinstance(value, tuple) and kind in ("missing", "too_long"):
+        name = names[-1] if kind == "too_long" else names[-2]
+        place = path.rpartition(name)[0] + name
+        return f"{place}={shown!r} must have {len(fields[name].default)} values."
+    if kind == "missing":
+        return f"{path} is missing. {fields[names[-1]].description}"
+    if kind == "union_tag_invalid":
+        try:
+            check_name(f"{path}.name", value["name"], METHODS)
+        except (TypeError, ValueError) as error:
+            return str(error)
+    if kind == "value_error":
+        return f"{path}.{problem['ctx']['error']}" if path else str(problem["ctx"]["error"])
+    if not path:
+        return "A configuration must be named values, such as data: {path: ..., target: ...}."
+    return f"{path}={shown!r} must be {_ALLOWED.get(kind, message[0].lower() + message[1:])}."
+
+
+def _place(location: list[str]) -> tuple[list[str], type[Section]]:
+    """Give the path of a value as users write it, and the section that it stands in."""
+    names: list[str] = []
+    section: type[Section] = RunConfig
+    inner = section
+    for part in location:
+        if names == ["method"] and part in METHOD_SECTIONS:  # pydantic's name of the choice
+            inner = METHOD_SECTIONS[part]
+            continue
+        names.append(part)
+        section = inner
+        field = section.model_fields.get(part)
+        kind = None if field is None else field.annotation
+        if inspect.isclass(kind) and issubclass(kind, Section):
+            inner = kind
+    return names, section
