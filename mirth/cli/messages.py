@@ -53,6 +53,6 @@ def show(what: Table | str) -> None:
 
     console = Console(highlight=False)
     if isinstance(what, str):
-        console.print(what, markup=False)
+        console.print(what, markup=False, soft_wrap=True)  # a path can be copied
     else:
         console.print(what.to_rich())

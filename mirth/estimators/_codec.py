@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mirth.core.stored import StoredArray
 from mirth.data import Standardizer
 from mirth.inference import MILE, DeepEnsemble, Posterior, TuningReport, WarmStartReport
 from mirth.model import MLP, Categorical, HomoscedasticNormal, Model, Normal, NormalPrior
@@ -68,6 +69,8 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if isinstance(value, np.generic):
         return encode(value.item(), path, arrays)
+    if isinstance(value, StoredArray):
+        value = np.asarray(value)  # a saved estimator needs no other folder
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         arrays[path] = value
         return {"array": path}
