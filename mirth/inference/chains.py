@@ -83,14 +83,16 @@ class Shared(NamedTuple):
     ----------
     rows, validation : tuple of arrays
         Rows to condition on and rows to watch, features first.
-    measures_spread : bool scalar
-        Whether the tuner measures the spread of the position (phase II).
+    is_tuning, measures_spread : bool scalar
+        Whether the tuner learns from the steps (phases I and II), and measures the spread of the
+        position (phase II).
     subset : array of int
         Parameters that the third phase keeps.
     """
 
     rows: Any
     validation: Any
+    is_tuning: Array
     measures_spread: Array
     subset: Array
 
@@ -123,11 +125,13 @@ class EnsembleChains:
                 features_first(rows),
                 features_first(problem.validation),
                 jnp.array(False),
+                jnp.array(False),
                 self.tuner.subset(subset_key, self.num_params),
             )
         )
-        self.tuning_loop = self._loop(self._tuning_step, None)
-        self.sampling_loop = self._loop(self._step, self._keep_draw)
+        # One program for tuning and sampling: compiling a second one takes longer than the tuner's
+        # branch costs.
+        self.main_loop = self._loop(self._step, self._keep_draw)
         self._log_prob_of_each = jax.jit(
             lambda positions, shared: jax.lax.map(
                 lambda flat: self.validation_log_prob(flat, shared), positions
@@ -176,18 +180,16 @@ class EnsembleChains:
         return logdensity
 
     def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
-        """Take one step of the sampler with its present settings."""
+        """Take one step with the present settings; while tuning, the tuner learns from it."""
         sampler = chain.tuner.sampler
         kernel, info = sampler.step(key, chain.kernel, self._logdensity_fn(shared))
-        return chain._replace(kernel=kernel, divergent=chain.divergent + info.is_divergent), info
-
-    def _tuning_step(
-        self, key: Key, chain: Chain, i: Array, shared: Shared
-    ) -> tuple[Chain, MCLMCInfo]:
-        """Take one step, and let the tuner learn from it."""
-        chain, info = self._step(key, chain, i, shared)
-        tuner = self.tuner.update(chain.tuner, i, chain.kernel, info, shared.measures_spread)
-        return chain._replace(tuner=tuner), info
+        tuner = jax.lax.cond(
+            shared.is_tuning,
+            lambda: self.tuner.update(chain.tuner, i, kernel, info, shared.measures_spread),
+            lambda: chain.tuner,
+        )
+        divergent = chain.divergent + info.is_divergent
+        return chain._replace(kernel=kernel, tuner=tuner, divergent=divergent), info
 
     def _keep_draw(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
         """Keep a draw and its statistics; add it to the sum over the validation rows."""
@@ -208,7 +210,7 @@ class EnsembleChains:
     def fixed_loop(self) -> ChainLoop:
         """Loop of the third phase; where it keeps all parameters, the program of sampling does."""
         if self.num_params <= self.tuner.max_params:
-            return self.sampling_loop
+            return self.main_loop
         return self._loop(self._step, self._keep_subset)
 
     def _loop(self, step_fn: Any, keep_fn: Any) -> ChainLoop:

@@ -127,6 +127,7 @@ class ChainLoop:
         first_step: int = 0,
         thin: int = 1,
         done: int = 0,
+        keep: bool = True,
         sink: Callable[[Any], None] | None = None,
         on_chunk: Callable[[ChunkReport], None] | None = None,
     ) -> tuple[Any, Any]:
@@ -150,6 +151,8 @@ class ChainLoop:
             Keep every ``thin``-th state.
         done : int, default=0
             Kept states (steps / ``thin``) of the phase that ``carry`` already has behind it.
+        keep : bool, default=True
+            Whether draws are kept; a phase that keeps none shares the program of one that does.
         sink : callable, optional
             Takes each piece of kept draws, axes (chains, draws, ...); None gathers them.
         on_chunk : callable, optional
@@ -167,7 +170,8 @@ class ChainLoop:
         if capacity not in self._compiled:
             self._compiled[capacity] = self.placement.compile(self._chunk_of_one_chain(capacity))
         chunk = self._compiled[capacity]
-        limit = capacity if self.keep_fn else total
+        keep = keep and self.keep_fn is not None
+        limit = capacity if keep else total
         pieces: list[Any] = []
         take = sink or pieces.append
         begin, first = time.perf_counter(), done
@@ -175,10 +179,12 @@ class ChainLoop:
         while done < total:
             count = min(size, total - done, limit)
             started = time.perf_counter()
-            span = self.placement.put_shared(jnp.array([first_step + done * thin, count, thin]))
+            # Without draws a chunk is one long interval between two of them.
+            inner = [count, thin] if keep else [1, count * thin]
+            span = self.placement.put_shared(jnp.array([first_step + done * thin, *inner]))
             carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (span, shared)))
             rate = count / (time.perf_counter() - started)
-            if self.keep_fn is not None:
+            if keep:
                 # A copy, because a view would keep the whole buffer alive until the end.
                 take(jax.tree.map(lambda k, c=count: self._cut(k)[:, :c].copy(), kept))
             done += count

@@ -130,17 +130,19 @@ class ChainRun:
             problem.recorder.on_chunk(report, lppd)
             self._offer(report.carry, draws)
 
-        flag = problem.placement.put_shared(jnp.array(phase.measures_spread))
-        loop = chains.fixed_loop() if phase.thin else chains.tuning_loop
+        flags = (jnp.array(not phase.thin), jnp.array(phase.measures_spread))
+        is_tuning, measures_spread = problem.placement.put_shared(flags)
+        loop = chains.fixed_loop() if phase.thin else chains.main_loop
         state, _ = loop.run(
             phase.name,
             state,
             chains.keys(Purpose.TUNING),
-            chains.shared._replace(measures_spread=flag),
+            chains.shared._replace(is_tuning=is_tuning, measures_spread=measures_spread),
             num_steps=phase.num_steps,
             first_step=sum(p.num_steps for p in self.phases[:index]),
             thin=max(1, phase.thin),
             done=progress.done,
+            keep=phase.thin > 0,
             sink=draws.append,
             on_chunk=on_chunk,
         )
@@ -171,7 +173,7 @@ class ChainRun:
             problem.recorder.on_chunk(report, lppd)
             self._offer(report.carry, draws)
 
-        state, _ = chains.sampling_loop.run(
+        state, _ = chains.main_loop.run(
             "sampling",
             state,
             chains.keys(Purpose.SAMPLING),

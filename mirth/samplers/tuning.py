@@ -14,6 +14,7 @@ between phases, so that a long warm-up has progress, checkpoints and mini-batche
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -206,7 +207,8 @@ class MILETuner(eqx.Module):
         sampler = eqx.tree_at(
             lambda s: (s.L, s.scale),
             sampler,
-            (jnp.maximum(jnp.sqrt(1.0 * position.size), _MIN_L), jnp.ones_like(position)),
+            # With a type of its own: a weak one would compile every program a second time.
+            (jnp.asarray(max(math.sqrt(position.size), _MIN_L), float), jnp.ones_like(position)),
         )
         zero = jnp.zeros(())
         return TunerState(

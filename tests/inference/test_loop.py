@@ -44,7 +44,9 @@ class Run:
         )
         self.reports: list[ChunkReport] = []
 
-    def __call__(self, num_steps: int, *, thin: int = 1, first_step: int = 0) -> Any:
+    def __call__(
+        self, num_steps: int, *, thin: int = 1, first_step: int = 0, **options: Any
+    ) -> Any:
         put = self.placement.put_chains
         return self.loop.run(
             "walk",
@@ -55,6 +57,7 @@ class Run:
             first_step=first_step,
             thin=thin,
             on_chunk=self.reports.append,
+            **options,
         )
 
 
@@ -64,6 +67,40 @@ def walk() -> np.ndarray:
     keys = chain_keys(0, Purpose.SAMPLING, 3)
     noise = [[jax.random.normal(jax.random.fold_in(k, i)) for i in range(60)] for k in keys]
     return np.cumsum(np.asarray(noise, dtype=np.float32), axis=1, dtype=np.float32)
+
+
+@pytest.mark.parametrize("chunk_steps", [1, 7, 1000])
+def test_a_phase_that_keeps_nothing_takes_the_same_steps(
+    walk: np.ndarray, chunk_steps: int
+) -> None:
+    run = Run(chunk_steps)
+    carry, kept = run(60, keep=False)
+    assert kept is None
+    np.testing.assert_allclose(np.asarray(carry)[:3], walk[:, -1], rtol=0, atol=1e-5)
+    assert run.reports[-1].step == run.reports[-1].num_steps == 60
+    assert sum(r.stats.num_divergent for r in run.reports).tolist() == [6, 6, 6]
+    squares = [r.stats.squared_energy_change for r in run.reports]
+    if len(squares) == 1:
+        np.testing.assert_allclose(squares[0], np.mean(np.arange(60.0) ** 2), rtol=1e-6)
+    # The program is the one that keeps draws.
+    assert run(60)[1]["position"].shape == (3, 60)
+    assert len(run.loop._compiled) == 1
+
+
+@pytest.mark.parametrize("chunk_steps", [7, 1000])
+def test_a_sink_takes_the_pieces_and_a_later_start_the_rest(
+    walk: np.ndarray, chunk_steps: int
+) -> None:
+    pieces: list[Any] = []
+    carry, kept = Run(chunk_steps)(40, sink=pieces.append)
+    assert kept is None
+    np.testing.assert_allclose(
+        np.concatenate([p["position"] for p in pieces], axis=1), walk[:, :40], rtol=0, atol=1e-5
+    )
+    run = Run(chunk_steps)
+    _, rest = run(60, done=40)  # from zero again, with the noise of the steps 40, ..., 59
+    np.testing.assert_allclose(rest["position"], walk[:, 40:] - walk[:, 39:40], rtol=0, atol=1e-5)
+    assert run.reports[0].first_step == 40
 
 
 @pytest.mark.parametrize("chunk_steps", [1, 7, 60, 1000, None])
