@@ -178,4 +178,4 @@ def _outputs(posterior: Posterior, x: np.ndarray) -> np.ndarray:
             lambda chain: jax.lax.map(lambda p: posterior.model.outputs(p, rows), chain), draws
         )
     )
-    return np.asarray(outputs(posterior.draws))
+    return np.asarray(outputs(jax.tree.map(np.asarray, posterior.draws)))

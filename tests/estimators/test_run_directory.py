@@ -55,3 +55,12 @@ def test_a_run_directory_needs_a_seed(
     with pytest.raises(ValueError, match="random_state=.*give an integer"):
         BNNRegressor(**options).fit(*table)
     assert not (tmp_path / "run").exists()
+
+
+def test_diagnostics_read_the_draws_of_the_directory(
+    regressor: BNNRegressor, table: Any, short: dict[str, Any], tmp_path: Path
+) -> None:
+    """They handed arrays on the disk to a compiled program."""
+    stored = BNNRegressor(**short, run_directory=tmp_path / "run").fit(*table)
+    assert stored.posterior_.num_draws >= 8
+    assert str(stored.diagnostics_) == str(regressor.diagnostics_)
