@@ -96,7 +96,7 @@ def status(
     run: Run,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Say how far a run is, from its folder: on any machine that sees it."""
+    """Say how far a run is, from the files in its folder."""
     with clean_messages():
         from mirth.cli.status import read_status, sentence
 

@@ -33,11 +33,6 @@ class MemoryDraws:
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
 
-    @property
-    def num_draws(self) -> int:
-        """Number of draws taken so far."""
-        return sum(next(iter(piece.values())).shape[1] for piece in self._pieces)
-
     def append(self, piece: Piece) -> None:
         """Take draws: arrays of shape (chains, draws, ...) by name."""
         self._pieces.append(dict(piece))
@@ -74,7 +69,7 @@ class DrawStore:
     Parameters
     ----------
     location : str or path
-        Folder or fsspec location of the group.
+        Folder of the group.
     num_draws : int
         Draws that the run will have.
     tail : mapping, optional
@@ -104,11 +99,6 @@ class DrawStore:
         self._pending: list[concurrent.futures.Future[None]] = []
         if num_stored:
             self._open()
-
-    @property
-    def num_draws(self) -> int:
-        """Number of draws taken so far."""
-        return self._stored + self._waiting
 
     @property
     def _waiting(self) -> int:
