@@ -186,7 +186,7 @@ def test_ctrl_c_says_how_to_go_on(
 ) -> None:
     run = tmp_path / "run"
 
-    def stop(self: Any, report: Any, lppd: float) -> None:
+    def stop(self: Any, report: Any) -> None:
         if report.phase == "sampling":
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -306,14 +306,19 @@ def test_schema() -> None:
 STATUS = {
     "state": "running", "phase": "sampling", "step": 20, "num_steps": 100, "validation_lppd": 0.5,
     "steps_per_second": 10.0, "seconds_left": 8.0, "step_size": [0.1, None],
-    "num_divergent": [3, 0], "squared_energy_change": [0.04, None],
+    "num_divergent": [3, 0], "energy_error": [0.2, None], "L": [1.0, 2.0],
+    "effective_per_second": 2.5, "peak_bytes": 3 * 2**29, "notes": ["After 25 draws: chain 1 ..."],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        (STATUS, "killed, sampling: step 20/100, 10 steps/s, 8 s left, validation LPPD 0.500, 3 "),
+        (
+            STATUS,
+            "killed, sampling: step 20/100, 10 steps/s, 8 s left, validation LPPD 0.500, "
+            "2.5 effective draws/s, 1.50 GiB of memory, 3 divergent",
+        ),
         ({"state": "interrupted"}, "interrupted, go on by: mirth resume"),
         ({"state": "failed", "error": "OSError: full"}, "failed, OSError: full, go on"),
         (
@@ -387,6 +392,7 @@ def test_every_value_reaches_the_estimator(
             "model": {"hidden_layer_sizes": [5, 4], "activation": "tanh", "prior_scale": 0.5,
                       "likelihood": "homoscedastic", "normalize_y": False},
             "method": method, "n_members": 3, "seed": 8, "checkpoint_seconds": 9.0,
+            "max_time": "1h",
         }
     )  # fmt: skip
     mirth.experiments.start_run(config, tmp_path / "run", verbose=2)
@@ -403,6 +409,8 @@ def test_every_value_reaches_the_estimator(
         "verbose": 2,
         "run_directory": tmp_path / "run" / "chains",
         "checkpoint_seconds": 9.0,
+        "max_time": "1h",
+        "monitors": None,
     }
     assert len(found["prepared"].case.y_test) == 30
     assert found["config"] == config.model_dump(mode="json")

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirth.inference.progress import chain_table
+
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
 Status = dict[str, Any]
-_CHAIN_FIELDS = ("step_size", "squared_energy_change", "num_divergent")
+_CHAIN_FIELDS = {
+    "step_size": "step size",
+    "L": "L",
+    "energy_error": "energy error",
+    "num_divergent": "divergent steps",
+}
+_SHOWN_NOTES = 5
 
 
 def read_status(folder: str | Path) -> Status:
@@ -92,6 +99,10 @@ def sentence(status: Status, folder: str | Path) -> str:
         words += [f"{status['steps_per_second']:.0f} steps/s", _left(status)]
     if status.get("validation_lppd") is not None:
         words.append(f"validation LPPD {status['validation_lppd']:.3f}")
+    if status.get("effective_per_second") is not None:
+        words.append(f"{status['effective_per_second']:.2g} effective draws/s")
+    if status.get("peak_bytes") is not None:
+        words.append(f"{status['peak_bytes'] / 2**30:.2f} GiB of memory")
     if sum(status.get("num_divergent", [])):
         words.append(f"{sum(status['num_divergent'])} divergent steps")
     if "error" in status:
@@ -128,19 +139,12 @@ def table(status: Status, folder: str | Path) -> Group:
         Both.
     """
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    shown = Table()
-    for name in ("chain", "step size", "energy error", "divergent steps"):
-        shown.add_column(name, justify="right")
-    columns = [status.get(name, []) for name in _CHAIN_FIELDS]
-    for k, (step_size, energy, divergent) in enumerate(zip(*columns, strict=True)):
-        error = "-" if energy is None else f"{math.sqrt(energy):.2g}"
-        size = "-" if step_size is None else f"{step_size:.3g}"
-        shown.add_row(str(k), size, error, str(divergent))
-    text = Text(sentence(status, folder))
-    return Group(text, shown) if shown.row_count else Group(text)
+    lines = [sentence(status, folder), *status.get("notes", [])[-_SHOWN_NOTES:]]
+    text = Text("\n".join(lines))
+    columns = {title: status[name] for name, title in _CHAIN_FIELDS.items() if name in status}
+    return Group(text, chain_table(columns)) if columns else Group(text)
 
 
 def watch(

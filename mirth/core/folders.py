@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mirth.core.validation import nearest_name
 
@@ -234,10 +234,46 @@ def write_text(path: str | Path, text: str) -> None:
     text : str
         What to write, as UTF-8.
     """
-    # Under another name first: who reads the file meanwhile sees all of the old or of the new one.
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path, *, is_forced: bool = False) -> Iterator[BinaryIO]:
+    """Write a file whole or not at all: under another name first, which is then renamed.
+
+    Who reads the file meanwhile sees all of the old or all of the new one. If the block fails, or
+    the process is killed at any instant, the old one is still there.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    is_forced : bool, default=False
+        Force it to the disk before it is renamed, so that a power cut does not cut it.
+
+    Yields
+    ------
+    binary file
+        To write into.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(f"{folder}/a.txt") as file:
+    ...         _ = file.write(b"new")
+    ...     Path(f"{folder}/a.txt").read_text()
+    'new'
+    """
+    # A name of this process's own, so that two processes never write the same file.
     scratch = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
+        with open(scratch, "wb") as file:
+            yield file
+            if is_forced:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

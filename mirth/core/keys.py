@@ -24,6 +24,7 @@ class Purpose(enum.IntEnum):
     SUBSET = 5
     PREDICTION = 6
     SPLIT = 7
+    RESTART = 8
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Key:

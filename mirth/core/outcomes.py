@@ -15,6 +15,7 @@ class ChainVerdict(enum.Enum):
     MOVED = "The chain moved and predicts at least as well as its start."
     FROZEN = "The chain did not move from its start; its draws are copies of one network."
     DIVERGING = "The chain kept proposing non-finite points; its steps were reverted."
+    AT_CAP = "The step size is held down by its cap, because longer steps kept diverging."
     WORSE_THAN_START = "The chain predicts held-back rows worse than the network it started from."
 
 
@@ -23,6 +24,7 @@ class Outcome(enum.Enum):
 
     FINISHED = "The run finished its budget."
     NON_FINITE_TARGET = "The log density is not finite at the start of every chain."
+    UNHEALTHY_CHAINS = "The run was stopped because of unhealthy chains."
 
 
 class SamplingError(RuntimeError):

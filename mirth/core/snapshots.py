@@ -1,14 +1,12 @@
 """Snapshots: some arrays and a JSON record in one file, written whole or not at all.
 
 A file is a NumPy archive (``.npz``): a zip file, which has a checksum for each member, without
-pickle. It is written under another name, forced to the disk and then renamed, so a process that is
-killed at any instant leaves the last file intact.
+pickle. A process that is killed at any instant leaves the last file intact.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import warnings
 import zipfile
 import zlib
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mirth.core.folders import replacing
 from mirth.core.outcomes import MirthWarning
 
 _RECORD = "record.json"
@@ -60,22 +59,13 @@ def write_snapshot(path: str | Path, snapshot: Snapshot) -> None:
     OSError
         If the folder cannot be written or the disk is full; the old file is still there.
     """
-    path = Path(path)
     for name, array in snapshot.arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f"{name} holds Python objects, which only pickle could write.")
     text = json.dumps(snapshot.record).encode()
     members: dict[str, Any] = {_RECORD: np.frombuffer(text, dtype=np.uint8), **snapshot.arrays}
-    # A name of this process's own, so that two processes never write the same file.
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(scratch, "wb") as file:
-            np.savez(file, **members)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(path, is_forced=True) as file:
+        np.savez(file, **members)
 
 
 def read_snapshot(path: str | Path) -> Snapshot:

@@ -56,9 +56,31 @@ class StoredArray:
     def __repr__(self) -> str:
         return f"StoredArray(shape={self.shape}, dtype={self.dtype})"
 
+    def take_chains(self, chains: np.ndarray) -> StoredArray:
+        """Give a view of some chains, which stays on the disk as well."""
+        return StoredArray(_SomeChains(self._array, chains))
+
     def joined(self) -> JoinedDraws:
         """Give a view with the axes of chains and draws joined, one chain after another."""
         return JoinedDraws(self)
+
+
+class _SomeChains:
+    """View of an array on disk that has some entries of its first axis only."""
+
+    def __init__(self, array: Any, chains: np.ndarray):
+        self._array, self._chains = array, np.asarray(chains)
+        self.shape = (len(self._chains), *array.shape[1:])
+        self.dtype = array.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        which = self._chains[slice(None) if first is Ellipsis else first]
+        if which.ndim == 0:
+            return np.asarray(self._array[(int(which), *rest)])
+        if not len(which):
+            return np.empty(self.shape, self.dtype)[(slice(0), *rest)]
+        return np.stack([self._array[(int(k), *rest)] for k in which])
 
 
 class JoinedDraws:

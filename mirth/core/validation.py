@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 from collections.abc import Iterable
 
 MAX_LISTED = 20  # a table may have thousands of columns; an error message should fit a screen
@@ -179,3 +180,48 @@ def check_real(
         right = "inf)" if high is None else f"{high:g}{')' if high_open else ']'}"
         raise ValueError(f"{argument}={number!r} must be a finite number in {left}, {right}.")
     return number
+
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def check_duration(argument: str, value: object) -> float:
+    """Check a length of time and give it in seconds.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    value : float or str
+        Seconds, or a number with one of the units s, min, h, d.
+
+    Returns
+    -------
+    float
+        Seconds, above zero.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is neither a number nor text.
+    ValueError
+        If the text is no length of time, or it is not above zero.
+
+    Examples
+    --------
+    >>> check_duration("max_time", "1.5h"), check_duration("max_time", 90)
+    (5400.0, 90.0)
+    >>> check_duration("max_time", "soon")
+    Traceback (most recent call last):
+    ...
+    ValueError: max_time='soon' is no length of time; give seconds or text such as '90s' or '2h'.
+    """
+    if not isinstance(value, str):
+        return check_real(argument, value, low=0, low_open=True)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)?\s*", value)
+    if found is None or not float(found[1]):
+        raise ValueError(
+            f"{argument}={value!r} is no length of time; give seconds or text such as '90s' or "
+            "'2h'."
+        )
+    return float(found[1]) * _SECONDS[found[2] or "s"]

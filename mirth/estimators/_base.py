@@ -6,7 +6,7 @@ import contextlib
 import copy
 import numbers
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -23,7 +23,7 @@ from mirth.core.outcomes import MirthWarning
 from mirth.core.validation import check_int, check_name
 from mirth.data import Dataset, Standardizer
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
-from mirth.inference import MILE, Posterior, configure_cpu_devices, infer, resolve_method
+from mirth.inference import MILE, Monitor, Posterior, configure_cpu_devices, infer, resolve_method
 from mirth.model import MLP, Likelihood, Model, NormalPrior, Prior
 from mirth.prediction import make_predictive
 
@@ -45,6 +45,8 @@ class BaseBNN(BaseEstimator):
     verbose: int | bool
     run_directory: str | Path | None
     checkpoint_seconds: float
+    max_time: float | str | None
+    monitors: Sequence[Monitor] | None
 
     posterior_: Posterior
 
@@ -78,6 +80,8 @@ class BaseBNN(BaseEstimator):
             verbose=self.verbose,
             out=self.run_directory,
             checkpoint_seconds=self.checkpoint_seconds,
+            max_time=self.max_time,
+            monitors=self.monitors or (),
         )
         self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
         self._diagnostics: Diagnostics | None = None

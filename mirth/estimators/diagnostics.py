@@ -45,6 +45,10 @@ class Diagnostics:
         Share of the sampling steps that were reverted.
     step_size, L : array of shape (chains,)
         Settings of the sampler; NaN for a deep ensemble.
+    members : array of shape (chains,)
+        Number of each chain in the ensemble; some are missing if chains were dropped.
+    notes : tuple of str
+        Sentences about what happened on the way.
     """
 
     verdicts: list[ChainVerdict]
@@ -57,11 +61,13 @@ class Diagnostics:
     divergence_rate: np.ndarray
     step_size: np.ndarray
     L: np.ndarray
+    members: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        """One sentence about all chains."""
-        return summarize_health(self.verdicts)
+        """One sentence about all chains, and what happened on the way."""
+        return " ".join([summarize_health(self.verdicts, self.members.tolist()), *self.notes])
 
     def __str__(self) -> str:
         """Tabulate the chains."""
@@ -78,7 +84,9 @@ class Diagnostics:
         lines = ["chain  verdict           " + "".join(f"{name:>9}" for name in columns)]
         for k, verdict in enumerate(self.verdicts):
             cells = "".join(f"{values[k]:9.3g}" for values in columns.values())
-            lines.append(f"{k:5d}  {verdict.name.lower().replace('_', ' '):18s}{cells}")
+            lines.append(
+                f"{self.members[k]:5d}  {verdict.name.lower().replace('_', ' '):18s}{cells}"
+            )
         return "\n".join([*lines, self.summary])
 
 
@@ -115,8 +123,8 @@ def judge(posterior: Posterior) -> list[ChainVerdict]:
     )
     if any(verdict is not ChainVerdict.MOVED for verdict in verdicts):
         warnings.warn(
-            f"{summarize_health(verdicts)} Look at diagnostics_; a longer warm-up or another "
-            "random_state often helps.",
+            f"{summarize_health(verdicts, posterior.members.tolist())} Look at diagnostics_; a "
+            "longer warm-up or another random_state often helps.",
             MirthWarning,
             stacklevel=4,
         )
@@ -167,6 +175,8 @@ def diagnose(posterior: Posterior, x: np.ndarray) -> Diagnostics:
         divergence_rate=divergence_rate(posterior),
         step_size=nothing if posterior.tuning is None else posterior.tuning.step_size,
         L=nothing if posterior.tuning is None else posterior.tuning.L,
+        members=posterior.members,
+        notes=posterior.notes,
     )
 
 

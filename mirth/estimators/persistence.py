@@ -23,7 +23,7 @@ from mirth.estimators.classifier import BNNClassifier
 from mirth.estimators.regressor import BNNRegressor
 
 FORMAT = "mirth estimator"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CLASSES: dict[str, type[BNNRegressor] | type[BNNClassifier]] = {
     "BNNRegressor": BNNRegressor,
     "BNNClassifier": BNNClassifier,
@@ -147,7 +147,8 @@ def load_estimator(folder: str | Path) -> BNNRegressor | BNNClassifier:
 
 def _encode_parameters(estimator: BNNRegressor | BNNClassifier) -> dict[str, Any]:
     # A loaded estimator that is fitted again must not go on in, or collide with, that run.
-    parameters = estimator.get_params(deep=False) | {"run_directory": None}
+    # Nor are listeners of a process part of a model.
+    parameters = estimator.get_params(deep=False) | {"run_directory": None, "monitors": None}
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None
     if isinstance(parameters["hidden_layer_sizes"], np.ndarray):

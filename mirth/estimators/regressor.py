@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +14,7 @@ from sklearn.utils import check_random_state
 from mirth.core.validation import check_int, check_real
 from mirth.data import Standardizer
 from mirth.estimators._base import BaseBNN, resolve_likelihood
-from mirth.inference import MILE
+from mirth.inference import MILE, Monitor
 from mirth.model import HomoscedasticNormal, Likelihood, Normal, Prior
 from mirth.prediction import Predictive
 
@@ -82,6 +83,11 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         ``random_state``. None keeps everything in memory.
     checkpoint_seconds : float, default=30
         Least time between two checkpoints in the run directory.
+    max_time : float or str, optional
+        Limit of the time of ``fit`` in seconds, or as ``"10min"``; the warm-up and the draws are
+        cut to it, so the result depends on the machine.
+    monitors : sequence of Monitor, optional
+        Who else hears of the progress, such as :class:`mirth.TensorBoardMonitor`.
 
     Attributes
     ----------
@@ -137,6 +143,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
         checkpoint_seconds: float = 30.0,
+        max_time: float | str | None = None,
+        monitors: Sequence[Monitor] | None = None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -150,6 +158,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.verbose = verbose
         self.run_directory = run_directory
         self.checkpoint_seconds = checkpoint_seconds
+        self.max_time = max_time
+        self.monitors = monitors
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to rows.

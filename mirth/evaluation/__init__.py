@@ -4,6 +4,7 @@ All of them take anything that ``numpy.asarray`` reads, JAX arrays included, com
 and know nothing of networks or samplers.
 """
 
+from mirth.core.verdicts import summarize_health
 from mirth.evaluation.calibration import (
     PitHistogram,
     ReliabilityCurve,
@@ -25,11 +26,7 @@ from mirth.evaluation.convergence import (
     split_rhat,
 )
 from mirth.evaluation.crps import crps_from_samples, crps_normal_mixture
-from mirth.evaluation.health import (
-    judge_chains,
-    relative_displacement,
-    summarize_health,
-)
+from mirth.evaluation.health import judge_chains, relative_displacement
 from mirth.evaluation.scores import (
     accuracy,
     brier,

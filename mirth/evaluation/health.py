@@ -1,8 +1,6 @@
-"""Health of chains: a verdict for each one, and one sentence about all."""
+"""Health of chains: a verdict for each one."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -10,16 +8,14 @@ from numpy.typing import ArrayLike
 
 from mirth.core.outcomes import ChainVerdict
 from mirth.core.validation import check_real
+from mirth.core.verdicts import (
+    DIVERGING_ABOVE,
+    FROZEN_BELOW,
+    STANDARD_ERRORS,
+    TOLERANCE,
+    first_verdict,
+)
 from mirth.evaluation._arrays import as_float, as_native, as_real, check_same_shape
-
-_PHRASES = {
-    ChainVerdict.FROZEN: ("did not move", "did not move"),
-    ChainVerdict.DIVERGING: ("kept diverging", "kept diverging"),
-    ChainVerdict.WORSE_THAN_START: (
-        "predicts worse than its start",
-        "predict worse than their start",
-    ),
-}
 
 
 def relative_displacement(flat: ArrayLike) -> Float[np.ndarray, " chains"]:
@@ -69,10 +65,10 @@ def judge_chains(
     lppd_start: ArrayLike,
     *,
     lppd_standard_error: ArrayLike | None = None,
-    frozen_below: float = 1e-6,
-    diverging_above: float = 0.05,
-    tolerance: float = 0.05,
-    standard_errors: float = 2.0,
+    frozen_below: float = FROZEN_BELOW,
+    diverging_above: float = DIVERGING_ABOVE,
+    tolerance: float = TOLERANCE,
+    standard_errors: float = STANDARD_ERRORS,
 ) -> list[ChainVerdict]:
     """Judge each chain by how far it went, how often it failed, and what it predicts.
 
@@ -138,55 +134,13 @@ def judge_chains(
         error = as_real("lppd_standard_error", lppd_standard_error)
         check_same_shape(distance=moved, lppd_standard_error=error)
         margin = np.maximum(margin, standard_errors * error)
-    found = {
-        ChainVerdict.FROZEN: moved < frozen_below,
-        ChainVerdict.DIVERGING: rate > diverging_above,
-        ChainVerdict.WORSE_THAN_START: after < before - margin,
-    }
-    return [
-        next((verdict for verdict, is_so in found.items() if is_so[k]), ChainVerdict.MOVED)
-        for k in range(len(moved))
-    ]
-
-
-def summarize_health(verdicts: Sequence[ChainVerdict]) -> str:
-    """Say in one sentence which chains are unhealthy.
-
-    Parameters
-    ----------
-    verdicts : sequence of ChainVerdict
-        One per chain, from ``judge_chains``.
-
-    Returns
-    -------
-    str
-        A sentence that names chains by their index, from 0.
-
-    Raises
-    ------
-    ValueError
-        If there are no verdicts.
-
-    Examples
-    --------
-    >>> good, bad = ChainVerdict.MOVED, ChainVerdict.FROZEN
-    >>> summarize_health([good, good, good, bad, good, good, good, bad])
-    'Of 8 chains (numbered from 0), chains 3 and 7 did not move.'
-    >>> summarize_health([good, good])
-    'All chains (2) moved and predict no worse than their start.'
-    """
-    if not verdicts:
-        raise ValueError("verdicts is empty; there is no chain to speak of.")
-    clauses = []
-    for verdict, (singular, plural) in _PHRASES.items():
-        chains = [str(k) for k, other in enumerate(verdicts) if other is verdict]
-        if len(chains) == 1:
-            clauses.append(f"chain {chains[0]} {singular}")
-        elif chains:
-            clauses.append(f"chains {', '.join(chains[:-1])} and {chains[-1]} {plural}")
-    if not clauses:
-        return f"All chains ({len(verdicts)}) moved and predict no worse than their start."
-    return f"Of {len(verdicts)} chains (numbered from 0), {'; '.join(clauses)}."
+    return first_verdict(
+        {
+            ChainVerdict.FROZEN: moved < frozen_below,
+            ChainVerdict.DIVERGING: rate > diverging_above,
+            ChainVerdict.WORSE_THAN_START: after < before - margin,
+        }
+    )
 
 
 def _as_lppd(name: str, value: ArrayLike) -> np.ndarray:

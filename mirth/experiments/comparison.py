@@ -150,7 +150,7 @@ class Comparison:
             ],
             [
                 [k, verdict.name.lower().replace("_", " "), *map(float, row)]
-                for k, (verdict, row) in enumerate(zip(d.verdicts, numbers, strict=True))
+                for k, verdict, row in zip(d.members, d.verdicts, numbers, strict=True)
             ],
         )
 

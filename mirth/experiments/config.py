@@ -17,7 +17,7 @@ import pydantic
 from pydantic import Field
 
 from mirth.core.config import ConfigError
-from mirth.core.validation import check_int, check_name, check_real, nearest_name
+from mirth.core.validation import check_duration, check_int, check_name, check_real, nearest_name
 from mirth.estimators import BNNRegressor
 from mirth.estimators.regressor import LIKELIHOODS
 from mirth.experiments.documentation import parameters
@@ -181,6 +181,7 @@ class RunConfig(Section):
     n_members: int = _field(BNNRegressor, "n_members")
     seed: int = _field(fit_table, "seed")
     checkpoint_seconds: float = _field(BNNRegressor, "checkpoint_seconds")
+    max_time: float | str | None = _field(BNNRegressor, "max_time")
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -196,6 +197,8 @@ class RunConfig(Section):
         check_int("n_members", self.n_members, minimum=1)
         check_int("seed", self.seed, minimum=0)
         check_real("checkpoint_seconds", self.checkpoint_seconds, low=0)
+        if self.max_time is not None:
+            check_duration("max_time", self.max_time)
 
 
 def parse_config(record: Any) -> RunConfig:

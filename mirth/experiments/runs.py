@@ -232,6 +232,7 @@ def _fit(
         verbose=verbose,
         run_directory=path / CHAINS,
         checkpoint_seconds=config.checkpoint_seconds,
+        max_time=config.max_time,
         **options,
     )
     with _logged(path / LOG, show) as say:

@@ -3,14 +3,15 @@
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.infer import METHODS, infer, resolve_method
 from mirth.inference.mile import MILE
+from mirth.inference.monitor import ChainsReport, Monitor
 from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Posterior, TuningReport
-from mirth.inference.progress import Monitor
 from mirth.inference.warm_start import WarmStartReport
 
 __all__ = [
     "METHODS",
     "MILE",
+    "ChainsReport",
     "DeepEnsemble",
     "Monitor",
     "Placement",

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from mirth.inference.problem import Problem
 
 
+NUM_TRACED = 16
+"""Validation rows whose log probability is kept at each draw: how effective are the draws?"""
+
+
 class Chain(NamedTuple):
     """State of one chain in the loop.
 
@@ -66,6 +70,12 @@ class ChainSettings(NamedTuple):
         Draws kept per chain, and steps between two of them.
     use_validation_rows : bool
         Whether the chains condition on the validation rows too.
+    unhealthy_chains : str
+        Policy for chains that are unhealthy while they run.
+    budget : str
+        ``"auto"`` lets the run end when it no longer pays.
+    min_gain, min_effective : float
+        When it no longer pays: LPPD per doubling, effective draws.
     """
 
     tuner: MILETuner
@@ -74,6 +84,10 @@ class ChainSettings(NamedTuple):
     n_samples: int
     n_thinning: int
     use_validation_rows: bool
+    unhealthy_chains: str = "keep"
+    budget: str = "fixed"
+    min_gain: float = 0.02
+    min_effective: float = 100.0
 
 
 class Shared(NamedTuple):
@@ -86,6 +100,8 @@ class Shared(NamedTuple):
     is_tuning, measures_spread : bool scalar
         Whether the tuner learns from the steps (phases I and II), and measures the spread of the
         position (phase II).
+    horizon : scalar
+        Step of the warm-up at which the energy target is at its end.
     subset : array of int
         Parameters that the third phase keeps.
     """
@@ -94,6 +110,7 @@ class Shared(NamedTuple):
     validation: Any
     is_tuning: Array
     measures_spread: Array
+    horizon: Array
     subset: Array
 
 
@@ -126,6 +143,7 @@ class EnsembleChains:
                 features_first(problem.validation),
                 jnp.array(False),
                 jnp.array(False),
+                jnp.array(self.tuner.horizon),
                 self.tuner.subset(subset_key, self.num_params),
             )
         )
@@ -138,11 +156,14 @@ class EnsembleChains:
             )
         )
 
-    def init(self) -> Chain:
+    def init(self, purpose: Purpose = Purpose.MOMENTUM, number: int = 0) -> Chain:
         """Start all chains from the ensemble, each in a random direction."""
         placement = self.problem.placement
         start = placement.compile(self._init_one, donate=False)
-        chains = start(placement.put_chains(self.flat), self.keys(Purpose.MOMENTUM), self.shared)
+        keys = self.keys(purpose)
+        if number:
+            keys = placement.put_chains(jax.vmap(lambda key: jax.random.fold_in(key, number))(keys))
+        chains = start(placement.put_chains(self.flat), keys, self.shared)
         if not np.isfinite(np.asarray(chains.kernel.logdensity)).any():
             problem, params = self.problem, self.unravel(self.flat[0])
             reason = problem.model.explain_non_finite(params, problem.all_rows())
@@ -185,7 +206,9 @@ class EnsembleChains:
         kernel, info = sampler.step(key, chain.kernel, self._logdensity_fn(shared))
         tuner = jax.lax.cond(
             shared.is_tuning,
-            lambda: self.tuner.update(chain.tuner, i, kernel, info, shared.measures_spread),
+            lambda: self.tuner.update(
+                chain.tuner, i, kernel, info, shared.measures_spread, shared.horizon
+            ),
             lambda: chain.tuner,
         )
         divergent = chain.divergent + info.is_divergent
@@ -194,13 +217,15 @@ class EnsembleChains:
     def _keep_draw(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
         """Keep a draw and its statistics; add it to the sum over the validation rows."""
         position = chain.kernel.position
+        log_prob = self.validation_log_prob(position, shared)
         draw = {
             "position": position,
+            "log_prob": log_prob[:NUM_TRACED],
             "logdensity": info.logdensity,
             "energy_change": info.energy_change,
             "diverging": chain.divergent,
         }
-        log_sum = jnp.logaddexp(chain.log_sum, self.validation_log_prob(position, shared))
+        log_sum = jnp.logaddexp(chain.log_sum, log_prob)
         return chain._replace(log_sum=log_sum, divergent=jnp.zeros(())), draw
 
     def _keep_subset(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
@@ -239,11 +264,10 @@ class EnsembleChains:
             tuner = self.tuner.end_trajectory(chains.tuner, padded, phase.thin)
         return self.problem.placement.put_chains(chains._replace(tuner=tuner))
 
-    def pooled_lppd_now(self, chains: Chain) -> float:
-        """LPPD of the validation rows by the present positions of all chains."""
+    def log_prob_now(self, chains: Chain) -> np.ndarray:
+        """Log probability of each validation row by each chain's present position."""
         positions = chains.kernel.position[: self.problem.num_chains]
-        log_prob = np.asarray(self._log_prob_of_each(positions, self.shared), dtype=np.float64)
-        return float(np.mean(np.logaddexp.reduce(log_prob, axis=0) - np.log(len(log_prob))))
+        return np.asarray(self._log_prob_of_each(positions, self.shared), dtype=np.float64)
 
     def log_prob_of_start(self) -> np.ndarray:
         """Log probability of each validation row by each chain's start."""
@@ -264,6 +288,17 @@ class EnsembleChains:
             treedef,
             [leaf if isinstance(leaf, np.ndarray) else StoredArray(leaf) for leaf in leaves],
         )
+
+
+def pooled(log_prob: np.ndarray) -> float:
+    """LPPD of rows by all chains together, from the log probability of each chain and row."""
+    return float(np.mean(np.logaddexp.reduce(log_prob, axis=0) - np.log(len(log_prob))))
+
+
+def standard_error(gain: np.ndarray) -> np.ndarray:
+    """Give the standard error of the mean over rows, array (chains,); NaN if a gain is infinite."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
 
 
 def _leaf_name(path: Any) -> str:

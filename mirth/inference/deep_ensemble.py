@@ -68,8 +68,8 @@ class DeepEnsemble(Configurable):
         check_int("max_epochs", self.max_epochs, minimum=1)
         check_int("patience", self.patience, minimum=1)
 
-    def optimise(self, problem: Problem) -> tuple[Params, WarmStartReport]:
-        """Optimise all members of a problem."""
+    def optimise(self, problem: Problem, time_share: float = 1.0) -> tuple[Params, WarmStartReport]:
+        """Optimise all members of a problem, in at most a share of the time that is allowed."""
         settings = Optimisation(
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
@@ -87,6 +87,8 @@ class DeepEnsemble(Configurable):
             placement=problem.placement,
             monitor=problem.monitor,
             recorder=problem.recorder,
+            deadline=problem.deadline,
+            time_share=time_share,
         )
 
     def run(self, problem: Problem) -> Posterior:
@@ -111,4 +113,5 @@ class DeepEnsemble(Configurable):
             num_sampling_steps=0,
             num_gradients=0,
             seconds={"warm_start": report.seconds},
+            members=np.arange(problem.num_chains),
         )

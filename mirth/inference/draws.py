@@ -143,6 +143,10 @@ class DrawStore:
             self._submit(tail, advance=False)
         self.flush()
         self._writer.shutdown()
+        num_draws = self._stored + self._waiting
+        for array in self._arrays.values():
+            if array.shape[1] > num_draws:  # the run has ended early
+                array.resize((array.shape[0], num_draws, *array.shape[2:]))
         return dict(self._arrays)
 
     @property

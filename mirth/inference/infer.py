@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import numpy as np
 
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.types import Batch
-from mirth.core.validation import check_int, check_name, check_real
+from mirth.core.validation import check_duration, check_int, check_name, check_real
 from mirth.data import Dataset, train_validation_split
+from mirth.inference.budget import Deadline
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.mile import MILE
+from mirth.inference.monitor import Monitor, Monitors
 from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Posterior
 from mirth.inference.problem import Problem
-from mirth.inference.progress import Monitor, make_monitor
+from mirth.inference.progress import make_monitor
 from mirth.inference.recorder import Recorder
 from mirth.inference.run_folder import RunFolder, data_hash, describe
 from mirth.model import Model
@@ -59,7 +62,9 @@ def infer(
     validation_fraction: float = 0.1,
     placement: Placement | None = None,
     chunk_steps: int | None = None,
-    verbose: int | bool | Monitor = False,
+    verbose: int | bool = False,
+    monitors: Sequence[Monitor] = (),
+    max_time: float | str | None = None,
     out: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> Posterior:
@@ -86,9 +91,15 @@ def infer(
         Devices; None chooses by platform.
     chunk_steps : int, optional
         Steps of a compiled chunk; None finds a number that takes about a second.
-    verbose : int, bool or Monitor, default=False
-        Show the progress: 1 a bar on a terminal or plain lines, 2 plain lines, or a display of
-        your own.
+    verbose : int or bool, default=False
+        Show the progress: 1 bars on a terminal or in a notebook and plain lines elsewhere, 2
+        plain lines.
+    monitors : sequence of Monitor, default=()
+        Who else hears of the progress, such as a :class:`TensorBoardMonitor`.
+    max_time : float or str, optional
+        Limit of the time in seconds, or as ``"10min"``; of all processes that work on a run
+        directory together. The phases are cut in proportion as soon as the speed is known, so
+        the draws depend on the machine. The result is valid, and late by one chunk at most.
     out : str or path, optional
         Run directory: the draws go to disk while the chains run, the state is kept from time to
         time, and the same call goes on from there after a crash, an interrupt or the end (with a
@@ -130,12 +141,13 @@ def infer(
     check_real("checkpoint_seconds", checkpoint_seconds, low=0)
     if chunk_steps is not None:
         check_int("chunk_steps", chunk_steps, minimum=1)
+    deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
     # Traced, not run: the network fits the likelihood, or says so.
     jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
     with contextlib.ExitStack() as stack:
-        monitor = verbose if isinstance(verbose, Monitor) else make_monitor(verbose)
-        stack.callback(monitor.close)
+        listening = [make_monitor(verbose), *_check_monitors(monitors)]
+        stack.callback(Monitors(listening).close)
         recorder = Recorder()
         if out is not None:
             settings = {
@@ -148,6 +160,7 @@ def infer(
             }
             folder = RunFolder(out, settings, checkpoint_seconds=checkpoint_seconds)
             recorder = stack.enter_context(folder)
+            listening.append(folder.status)
         problem = Problem(
             model=model,
             train=train,
@@ -155,11 +168,19 @@ def infer(
             num_chains=num_chains,
             seed=seed,
             placement=placement or Placement.automatic(num_chains),
-            monitor=monitor,
+            monitor=Monitors(listening),
             recorder=recorder,
+            deadline=deadline,
             chunk_steps=chunk_steps,
         )
         return method.run(problem)
+
+
+def _check_monitors(monitors: Sequence[Monitor]) -> list[Monitor]:
+    """Check that all can listen."""
+    if isinstance(monitors, Monitor) or not all(isinstance(m, Monitor) for m in monitors):
+        raise TypeError(f"monitors={monitors!r} must be a list of mirth.Monitor objects.")
+    return list(monitors)
 
 
 def _split(

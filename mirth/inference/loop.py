@@ -115,6 +115,7 @@ class ChainLoop:
         self.placement, self.num_chains = placement, num_chains
         self.chunk_steps, self.chunk_seconds = chunk_steps, chunk_seconds
         self._compiled: dict[int, Callable[..., Any]] = {}
+        self._size = _FIRST_CHUNK_STEPS
 
     def run(
         self,
@@ -124,12 +125,13 @@ class ChainLoop:
         shared: Any,
         *,
         num_steps: int,
+        total_steps: int | None = None,
         first_step: int = 0,
         thin: int = 1,
         done: int = 0,
         keep: bool = True,
         sink: Callable[[Any], None] | None = None,
-        on_chunk: Callable[[ChunkReport], None] | None = None,
+        on_chunk: Callable[[ChunkReport], bool | None] | None = None,
     ) -> tuple[Any, Any]:
         """Run one phase of all chains.
 
@@ -145,6 +147,8 @@ class ChainLoop:
             What all chains see (the data), placed on every device.
         num_steps : int
             Steps of the phase; only whole multiples of ``thin`` are run.
+        total_steps : int, optional
+            Steps to speak of in the reports, if the phase goes on in another call.
         first_step : int, default=0
             Number of the first step; steps are numbered through all phases that share ``keys``.
         thin : int, default=1
@@ -156,7 +160,8 @@ class ChainLoop:
         sink : callable, optional
             Takes each piece of kept draws, axes (chains, draws, ...); None gathers them.
         on_chunk : callable, optional
-            Called with a :class:`ChunkReport` after each chunk, on the host.
+            Called with a :class:`ChunkReport` after each chunk, on the host; the run ends there if
+            it returns True.
 
         Returns
         -------
@@ -175,8 +180,9 @@ class ChainLoop:
         pieces: list[Any] = []
         take = sink or pieces.append
         begin, first = time.perf_counter(), done
-        size = max(1, (self.chunk_steps or _FIRST_CHUNK_STEPS) // thin)
-        while done < total:
+        size = max(1, (self.chunk_steps or self._size) // thin)
+        is_over = False
+        while done < total and not is_over:
             count = min(size, total - done, limit)
             started = time.perf_counter()
             # Without draws a chunk is one long interval between two of them.
@@ -191,12 +197,13 @@ class ChainLoop:
             if on_chunk is not None:
                 seconds = time.perf_counter() - begin
                 cut = jax.tree.map(self._cut, stats)
-                steps = (done * thin, total * thin, first * thin)
-                on_chunk(ChunkReport(name, *steps, seconds, cut, carry))
+                steps = (done * thin, total_steps or total * thin, first * thin)
+                is_over = on_chunk(ChunkReport(name, *steps, seconds, cut, carry)) is True
             if self.chunk_steps is None:
                 # The first chunk includes compilation, so its rate is an underestimate: grow at
                 # most tenfold at a time.
                 size = int(np.clip(rate * self.chunk_seconds, 1, 10 * size))
+                self._size = size * thin
         if not pieces:
             return carry, None
         return carry, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 from mirth.core.config import Configurable
 from mirth.core.validation import check_int, check_name, check_real
+from mirth.inference.budget import BUDGETS
 from mirth.inference.chains import ChainSettings, EnsembleChains
 from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.health import POLICIES
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
 from mirth.samplers import SCHEMES, MILETuner
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
+
+_START_SHARE = 0.5  # of the allowed time, at most, is for the optimisation
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -58,9 +62,24 @@ class MILE(Configurable):
         Scale each parameter by its spread in the second phase.
     integrator : {"mclachlan", "leapfrog"}, default="mclachlan"
         Scheme of the dynamics.
-    use_validation_rows : bool, default=True
+    use_validation_rows : bool, optional
         Condition the chains on the validation rows as well: they were only held back to stop the
         optimisation. If False the rows stay unseen, and the LPPD shown while sampling is honest.
+        None means True for a fixed budget and False for an automatic one, which is judged by them.
+    budget : {"fixed", "auto"}, default="fixed"
+        With ``"auto"`` ``n_warmup`` and ``n_samples`` are limits. The first phase ends when two
+        doublings of its steps in a row have gained less than ``min_gain``, and the others are
+        cut in proportion; sampling ends when a doubling of the draws has gained less than
+        ``min_gain`` and all chains together have ``min_effective`` effective draws.
+    min_gain : float, default=0.02
+        Least gain of the validation rows' pooled LPPD that pays for a doubling, nats per row.
+    min_effective : float, default=100
+        Least effective sample size in function space, all chains together.
+    unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
+        What happens when a chain is frozen, diverging, held at the cap of its step size or worse
+        than its start: it is named only; the run ends with an error; the chain is left out of
+        the result; it begins anew at its start with the median settings of the others (up to
+        three times and only while the step size is tuned, then it is left out).
     start : DeepEnsemble, optional
         Settings of the optimisation; None means ``DeepEnsemble()``.
 
@@ -96,7 +115,11 @@ class MILE(Configurable):
     cap_growth: float = 1.0005
     diagonal_preconditioning: bool = False
     integrator: str = "mclachlan"
-    use_validation_rows: bool = True
+    use_validation_rows: bool | None = None
+    budget: str = "fixed"
+    min_gain: float = 0.02
+    min_effective: float = 100.0
+    unhealthy_chains: str = "keep"
     start: DeepEnsemble | None = None
 
     def __post_init__(self) -> None:
@@ -106,15 +129,29 @@ class MILE(Configurable):
             raise TypeError(
                 f"start={self.start!r} must be an object mirth.DeepEnsemble(...) or None."
             )
-        for name in ("diagonal_preconditioning", "use_validation_rows"):
-            if getattr(self, name) not in (True, False):
-                raise TypeError(f"{name}={getattr(self, name)!r} must be True or False.")
+        if self.diagonal_preconditioning not in (True, False):
+            raise TypeError(
+                f"diagonal_preconditioning={self.diagonal_preconditioning!r} must be True or False."
+            )
+        if self.use_validation_rows not in (True, False, None):
+            raise TypeError(
+                f"use_validation_rows={self.use_validation_rows!r} must be True, False or None."
+            )
         check_int("n_warmup", self.n_warmup, minimum=0)
         check_int("n_samples", self.n_samples, minimum=1)
         check_int("n_thinning", self.n_thinning, minimum=1)
         check_real("step_size_init", self.step_size_init, low=0.0, low_open=True)
         check_real("n_effective", self.n_effective, low=1.0, low_open=True)
         check_name("integrator", self.integrator, list(SCHEMES))
+        check_name("budget", self.budget, BUDGETS)
+        check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
+        check_real("min_gain", self.min_gain, low=0.0)
+        check_real("min_effective", self.min_effective, low=0.0)
+        if self.budget == "auto" and self.use_validation_rows:
+            raise ValueError(
+                "budget='auto' is judged by the validation rows, so use_validation_rows must be "
+                "False or None."
+            )
         self.tuner()
 
     def tuner(self) -> MILETuner:
@@ -137,13 +174,17 @@ class MILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         assert self.start is not None
-        params, report = self.start.optimise(problem)
+        params, report = self.start.optimise(problem, time_share=_START_SHARE)
         settings = ChainSettings(
             tuner=self.tuner(),
             integrator=self.integrator,
             step_size_init=self.step_size_init,
             n_samples=self.n_samples,
             n_thinning=self.n_thinning,
-            use_validation_rows=self.use_validation_rows,
+            use_validation_rows=self.use_validation_rows in (True, None) and self.budget == "fixed",
+            unhealthy_chains=self.unhealthy_chains,
+            budget=self.budget,
+            min_gain=self.min_gain,
+            min_effective=self.min_effective,
         )
         return ChainRun(EnsembleChains(settings, problem, params), report).run()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
+from mirth.core.stored import StoredArray
 from mirth.core.types import Params
 from mirth.inference.warm_start import WarmStartReport
 from mirth.model import Model
@@ -69,6 +72,10 @@ class Posterior:
         Gradients of the whole data set that each chain has taken, warm-up included.
     seconds : dict
         Time by part: ``warm_start``, ``tuning``, ``sampling``.
+    members : array of shape (chains,)
+        Number of each chain in the ensemble, from 0; some are missing if chains were dropped.
+    notes : tuple of str
+        Sentences about what happened on the way: unhealthy chains, an early end.
 
     Examples
     --------
@@ -93,6 +100,8 @@ class Posterior:
     num_sampling_steps: int
     num_gradients: int
     seconds: dict[str, float]
+    members: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def num_chains(self) -> int:
@@ -109,6 +118,37 @@ class Posterior:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.draws)]
         return np.concatenate([np.reshape(d, (*d.shape[:2], -1)) for d in leaves], axis=2)
 
+    def take_chains(self, chains: Sequence[int] | np.ndarray) -> Posterior:
+        """Give the posterior of some chains only.
+
+        Parameters
+        ----------
+        chains : sequence of int
+            Which ones, counted from 0 among those that are here.
+
+        Raises
+        ------
+        IndexError
+            If there are not as many chains.
+        """
+        which = np.arange(self.num_chains)[np.asarray(chains, dtype=int)]
+
+        def take(leaf: Any) -> Any:
+            return leaf.take_chains(which) if isinstance(leaf, StoredArray) else leaf[which]
+
+        return dataclasses.replace(
+            self,
+            draws=jax.tree.map(take, self.draws),
+            sample_stats={name: take(values) for name, values in self.sample_stats.items()},
+            start=jax.tree.map(take, self.start),
+            warm_start=_take_fields(self.warm_start, which),
+            tuning=None if self.tuning is None else _take_fields(self.tuning, which),
+            lppd_start=self.lppd_start[which],
+            lppd_chain=self.lppd_chain[which],
+            lppd_se=self.lppd_se[which],
+            members=self.members[which],
+        )
+
     def start_as_posterior(self) -> Posterior:
         """Give the deep ensemble that the chains started from, as one draw per chain."""
         return dataclasses.replace(
@@ -122,3 +162,10 @@ class Posterior:
             num_gradients=0,
             seconds={"warm_start": self.seconds["warm_start"]},
         )
+
+
+def _take_fields(report: Any, chains: np.ndarray) -> Any:
+    """Take some entries of the fields that have one for each chain."""
+    fields = {f.name: getattr(report, f.name) for f in dataclasses.fields(report)}
+    arrays = {name: v[chains] for name, v in fields.items() if isinstance(v, np.ndarray)}
+    return dataclasses.replace(report, **arrays)

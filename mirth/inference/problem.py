@@ -1,4 +1,4 @@
-"""Everything that a method needs to run: model, rows, seed, devices, monitor."""
+"""Everything that a method needs to run: model, rows, seed, devices, monitors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 from mirth.core.types import Batch
+from mirth.inference.budget import Deadline
+from mirth.inference.monitor import Monitor
 from mirth.inference.placement import Placement
-from mirth.inference.progress import Monitor
 from mirth.inference.recorder import Recorder
 from mirth.model import Model
 
@@ -36,6 +37,8 @@ class Problem:
         Display of the progress.
     recorder : Recorder
         Keeps what must outlive the process.
+    deadline : Deadline
+        Limit of the time of the run.
     chunk_steps : int, optional
         Steps of a compiled chunk; None finds a number by time. The draws do not depend on it.
     """
@@ -48,6 +51,7 @@ class Problem:
     placement: Placement
     monitor: Monitor
     recorder: Recorder
+    deadline: Deadline
     chunk_steps: int | None = None
 
     def all_rows(self) -> Batch:

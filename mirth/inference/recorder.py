@@ -8,7 +8,6 @@ import numpy as np
 
 from mirth.core.snapshots import Snapshot
 from mirth.inference.draws import DrawStore, MemoryDraws
-from mirth.inference.loop import ChunkReport
 
 
 class Recorder:
@@ -44,9 +43,3 @@ class Recorder:
             Draws before them, which are in the store already.
         """
         return MemoryDraws()
-
-    def on_epochs(self, epochs: np.ndarray, losses: np.ndarray) -> None:
-        """Hear of the optimisation."""
-
-    def on_chunk(self, report: ChunkReport, lppd: float) -> None:
-        """Hear of a chunk of steps."""

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import signal
 import threading
@@ -31,21 +29,23 @@ import filelock
 import jax
 import numpy as np
 
-from mirth.core.folders import MARKERS, finite, read_marker, write_json
+from mirth.core.folders import MARKERS, read_marker, write_json
 from mirth.core.outcomes import RunInterrupted
 from mirth.core.snapshots import Checkpoints, Snapshot
 from mirth.inference.draws import DrawStore
-from mirth.inference.loop import ChunkReport
 from mirth.inference.recorder import Recorder
+from mirth.inference.status_file import StatusFile
 
 FORMAT = "mirth chains"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MARKER = MARKERS[0]
-STATUS = "status.json"
 LOCK = "lock"
 STORE = "draws.zarr"
 GROWING = ("n_samples",)
-"""Settings that may be larger when a run is taken up again; all others must be the same."""
+"""Settings that may be larger when a run is taken up again."""
+
+HARMLESS = ("unhealthy_chains",)
+"""Settings that may be others; those in neither list must be the same."""
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "zarr")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -108,7 +108,7 @@ class RunFolder(Recorder):
         self.checkpoint_seconds = checkpoint_seconds
         self._checkpoints = Checkpoints(self.folder / "checkpoints")
         self._lock = filelock.FileLock(self.folder / LOCK, timeout=0)
-        self._status: dict[str, Any] = {}
+        self.status = StatusFile(self.folder)
         self._signal: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
         self._last = time.monotonic()
@@ -135,12 +135,12 @@ class RunFolder(Recorder):
             signal.signal(number, handler)
         self._handlers = {}
         if error is None:
-            self._write_status(state="finished")
+            self.status.write(state="finished")
         elif isinstance(error, RunInterrupted):
-            self._write_status(state="interrupted")
+            self.status.write(state="interrupted")
         else:
             with contextlib.suppress(OSError):  # the error at hand is the one to be heard of
-                self._write_status(state="failed", error=f"{kind.__name__}: {error}")
+                self.status.write(state="failed", error=f"{kind.__name__}: {error}")
         self._lock.release()
 
     def restore(self) -> Snapshot | None:
@@ -160,38 +160,6 @@ class RunFolder(Recorder):
     def draws(self, num_draws: int, tail: Mapping[str, np.ndarray], num_stored: int) -> DrawStore:
         """Give the store of this run."""
         return DrawStore(self.folder / STORE, num_draws, tail=tail, num_stored=num_stored)
-
-    def on_epochs(self, epochs: np.ndarray, losses: np.ndarray) -> None:
-        """Note how far the optimisation is."""
-        self._write_status(
-            state="running",
-            phase="warm start",
-            epochs=epochs.tolist(),
-            validation_loss=losses.tolist(),
-        )
-
-    def on_chunk(self, report: ChunkReport, lppd: float) -> None:
-        """Note how far the chains are."""
-        rate = (report.step - report.first_step) / max(report.seconds, 1e-9)
-        stats = report.stats
-        self._write_status(
-            state="running",
-            phase=report.phase,
-            step=report.step,
-            num_steps=report.num_steps,
-            steps_per_second=rate,
-            seconds_left=(report.num_steps - report.step) / rate,
-            validation_lppd=lppd,
-            step_size=np.asarray(stats.step_size).tolist(),
-            squared_energy_change=np.asarray(stats.squared_energy_change).tolist(),
-            num_divergent=np.asarray(stats.num_divergent).tolist(),
-        )
-
-    def _write_status(self, **status: Any) -> None:
-        # What is not said anew stays: an interrupted run shows the phase and the step it was in.
-        self._status |= status
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        write_json(self.folder / STATUS, finite({**self._status, "time": now, "pid": os.getpid()}))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signal:
@@ -213,6 +181,8 @@ class RunFolder(Recorder):
         for name, before, now in differences(kept, self.settings):
             is_growth = name.rpartition(".")[2] in GROWING and isinstance(now, int)
             if is_growth and isinstance(before, int) and now >= before:
+                continue
+            if name.rpartition(".")[2] in HARMLESS:
                 continue
             raise RunFolderError(
                 f"{self.folder} has a run with {name}={before!r}, not {now!r}. Give the same "

@@ -1,7 +1,8 @@
 """The stages of a run of chains: the phases of the tuning, then sampling.
 
 Between two chunks of any stage the whole state can be kept as a snapshot and taken up by another
-process. The draws are the same, because a step is a function of its key, its state and the data.
+process. The draws are the same, because a step is a function of its key, its state and the data,
+and what is decided on the way is decided after fixed numbers of steps (:mod:`.budget`).
 """
 
 from __future__ import annotations
@@ -16,37 +17,17 @@ import numpy as np
 
 from mirth.core.keys import Purpose
 from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
-from mirth.inference.chains import Chain, EnsembleChains
+from mirth.inference.budget import FIRST_DRAWS, FIRST_STEPS, FunctionTrace, next_review
+from mirth.inference.chains import Chain, EnsembleChains, pooled, standard_error
 from mirth.inference.draws import DrawStore, MemoryDraws
 from mirth.inference.loop import ChunkReport
+from mirth.inference.monitor import ChainsReport
 from mirth.inference.posterior import Posterior, TuningReport
+from mirth.inference.reviews import SAMPLING, Progress, Reviews
 from mirth.inference.warm_start import WarmStartReport
 from mirth.samplers import gradients_per_step
 
 STAGE = "chains"
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run of chains has come.
-
-    Parameters
-    ----------
-    phase : int
-        Phases of the tuning that are over; all of them while sampling.
-    done : int
-        Kept states (steps, where nothing is kept) of the present phase.
-    num_divergent, energy_variance : list
-        Of each chain: reverted steps of the tuning, Delta E^2 per dimension in its last chunk.
-    seconds : dict
-        Time spent on ``tuning`` and ``sampling``, by all processes together.
-    """
-
-    phase: int
-    done: int
-    num_divergent: list[int]
-    energy_variance: list[float]
-    seconds: dict[str, float]
 
 
 class ChainRun:
@@ -62,16 +43,17 @@ class ChainRun:
 
     def __init__(self, chains: EnsembleChains, warm_start: WarmStartReport):
         self.chains, self.warm_start = chains, warm_start
-        self.problem = chains.problem
-        self.phases = chains.tuner.phases()
-        num = self.problem.num_chains
-        self.progress = Progress(0, 0, [0] * num, [np.nan] * num, {"tuning": 0.0, "sampling": 0.0})
+        self.problem, self.settings = chains.problem, chains.settings
+        self.progress = Progress.new(chains)
+        self.trace = FunctionTrace()
+        self.positions = chains.flat
 
     def run(self) -> Posterior:
         """Tune, sample, and put the result together."""
         state, tail = self._take_up()
-        for phase in range(self.progress.phase, len(self.phases)):
-            state = self._tune(state, phase, tail)
+        self.reviews = Reviews(self.chains, self.progress, self.positions)
+        while self.progress.phase < len(self.progress.steps):
+            state = self._tune(state, tail)
             tail = {}
         state, kept = self._sample(state, tail)
         return self._posterior(state, kept)
@@ -81,7 +63,10 @@ class ChainRun:
         snapshot = self.problem.recorder.restore()
         if snapshot is None or snapshot.record["stage"] != STAGE:
             return self.chains.init(), {}
-        self.progress = Progress(**snapshot.record["progress"])
+        self.progress = Progress.from_record(snapshot.record["progress"])
+        self.problem.deadline.go_on_from(snapshot.record["elapsed"])
+        self.trace = FunctionTrace(snapshot.arrays.get("trace"), **snapshot.record["trace"])
+        self.positions = snapshot.arrays["positions"]
         state = tree_from_arrays(self.chains.like(), snapshot.arrays, "chain")
         tail = {
             name.removeprefix("kept."): array
@@ -99,95 +84,130 @@ class ChainRun:
             own = jax.tree.map(lambda leaf: np.asarray(leaf)[:num], state)
             arrays = tree_to_arrays(own, "chain") | tree_to_arrays(self.chains.start, "start")
             arrays |= {f"kept.{name}": array for name, array in draws.tail().items()}
+            arrays["positions"] = self.reviews.positions
+            if self.trace.values is not None:
+                arrays["trace"] = self.trace.values
             record = {
                 "stage": STAGE,
                 "warm_start": self.warm_start.to_record(),
                 "progress": dataclasses.asdict(self.progress),
+                "trace": {"stride": self.trace.stride, "count": self.trace.count},
+                "elapsed": self.problem.deadline.elapsed,
             }
             return Snapshot(record, arrays)
 
         self.problem.recorder.offer(make, is_due=is_due)
 
-    def _tune(self, state: Chain, index: int, tail: dict[str, np.ndarray]) -> Chain:
+    def _tune(self, state: Chain, tail: dict[str, np.ndarray]) -> Chain:
         """Run one phase of the tuning, or the rest of it."""
-        chains, progress, problem = self.chains, self.progress, self.problem
-        phase, draws = self.phases[index], MemoryDraws()
+        chains, progress, reviews = self.chains, self.progress, self.reviews
+        index, draws = progress.phase, MemoryDraws()
         if tail:
             draws.append(tail)
-        began, before = time.perf_counter(), progress.seconds["tuning"]
-        divergent = np.asarray(progress.num_divergent)
+        # Draws are kept for the third phase; those of the others only sum up the validation rows.
+        phase = reviews.phase()
+        trajectory, sums_up = phase.thin, reviews.sums_up
+        unit = trajectory or (self.settings.n_thinning if sums_up else 1)
+        clock = _Clock(progress, "tuning")
 
-        def on_chunk(report: ChunkReport) -> None:
-            nonlocal divergent
-            divergent = divergent + report.stats.num_divergent
-            progress.phase, progress.done = index, report.step // max(1, phase.thin)
-            progress.num_divergent = divergent.tolist()
-            energy = np.asarray(report.stats.squared_energy_change) / chains.num_params
-            progress.energy_variance = energy.tolist()
-            progress.seconds["tuning"] = before + time.perf_counter() - began
-            lppd = chains.pooled_lppd_now(report.carry)
-            problem.monitor.on_chunk(report, lppd)
-            problem.recorder.on_chunk(report, lppd)
+        def on_chunk(report: ChunkReport) -> bool:
+            progress.done = report.step // unit
+            reviews.hear(report)
+            progress.energy_variance = (
+                np.asarray(report.stats.squared_energy_change) / chains.num_params
+            ).tolist()
+            clock.note()
+            lppd = pooled(chains.log_prob_now(report.carry)[progress.health.kept()])
+            self._tell(report, lppd)
             self._offer(report.carry, draws)
+            return reviews.is_late()
 
-        flags = (jnp.array(not phase.thin), jnp.array(phase.measures_spread))
-        is_tuning, measures_spread = problem.placement.put_shared(flags)
-        loop = chains.fixed_loop() if phase.thin else chains.main_loop
-        state, _ = loop.run(
-            phase.name,
-            state,
-            chains.keys(Purpose.TUNING),
-            chains.shared._replace(is_tuning=is_tuning, measures_spread=measures_spread),
-            num_steps=phase.num_steps,
-            first_step=sum(p.num_steps for p in self.phases[:index]),
-            thin=max(1, phase.thin),
-            done=progress.done,
-            keep=phase.thin > 0,
-            sink=draws.append,
-            on_chunk=on_chunk,
-        )
-        state = chains.end_phase(state, phase, draws.finish() if phase.thin else None)
-        progress.phase, progress.done = index + 1, 0
-        progress.seconds["tuning"] = before + time.perf_counter() - began
+        loop = chains.fixed_loop() if trajectory else chains.main_loop
+        while True:
+            state = reviews.tuning(state, unit)
+            end = progress.steps[index] // unit
+            if progress.is_phase_over or progress.done >= end:
+                break
+            stop = min(end, next_review(progress.done, max(1, FIRST_STEPS // unit)))
+            flags = (not trajectory, phase.measures_spread, reviews.horizon())
+            is_tuning, spread, horizon = self.problem.placement.put_shared(
+                jax.tree.map(jnp.array, flags)
+            )
+            state, _ = loop.run(
+                phase.name,
+                state,
+                chains.keys(Purpose.TUNING),
+                chains.shared._replace(
+                    is_tuning=is_tuning, measures_spread=spread, horizon=horizon
+                ),
+                num_steps=stop * unit,
+                total_steps=end * unit,
+                first_step=sum(progress.steps[:index]),
+                thin=unit,
+                done=progress.done,
+                keep=bool(trajectory) or sums_up,
+                sink=draws.append if trajectory else lambda _: None,
+                on_chunk=on_chunk,
+            )
+        kept = draws.finish() if trajectory and progress.done else None
+        state = chains.end_phase(state, phase, kept)
+        reviews.end_phase(unit)
+        clock.note()
         return state
 
     def _sample(self, state: Chain, tail: dict[str, np.ndarray]) -> tuple[Chain, dict[str, Any]]:
         """Sample with fixed settings; gives the draws by name."""
-        chains, progress, problem = self.chains, self.progress, self.problem
-        settings = chains.settings
+        chains, progress, reviews = self.chains, self.progress, self.reviews
+        unit, most = self.settings.n_thinning, self.settings.n_samples
         num_tail = next(iter(tail.values())).shape[1] if tail else 0
-        draws = problem.recorder.draws(settings.n_samples, tail, progress.done - num_tail)
-        began, before = time.perf_counter(), progress.seconds["sampling"]
+        draws = self.problem.recorder.draws(most, tail, progress.done - num_tail)
+        clock = _Clock(progress, "sampling")
         if not progress.done:
-            state = state._replace(
-                divergent=jnp.zeros_like(state.divergent),
-                log_sum=jnp.full_like(state.log_sum, -jnp.inf),
-            )
+            state = reviews.begin_sampling(state)
 
-        def on_chunk(report: ChunkReport) -> None:
-            progress.done = report.step // settings.n_thinning
-            progress.seconds["sampling"] = before + time.perf_counter() - began
-            log_prob = self._log_prob(report.carry)
-            lppd = float(np.mean(np.logaddexp.reduce(log_prob, axis=0) - np.log(len(log_prob))))
-            problem.monitor.on_chunk(report, lppd)
-            problem.recorder.on_chunk(report, lppd)
+        def sink(piece: dict[str, np.ndarray]) -> None:
+            self.trace.append(piece.pop("log_prob"))
+            draws.append(chains.named(piece))
+
+        def on_chunk(report: ChunkReport) -> bool:
+            progress.done = report.step // unit
+            reviews.hear(report)
+            clock.note()
+            lppd = pooled(self._log_prob(report.carry)[progress.health.kept()])
+            self._tell(report, lppd, self.trace.num_effective(progress.health.kept()))
             self._offer(report.carry, draws)
+            return self.problem.deadline.has_passed()
 
-        state, _ = chains.main_loop.run(
-            "sampling",
-            state,
-            chains.keys(Purpose.SAMPLING),
-            chains.shared,
-            num_steps=settings.n_samples * settings.n_thinning,
-            thin=settings.n_thinning,
-            done=progress.done,
-            sink=lambda piece: draws.append(chains.named(piece)),
-            on_chunk=on_chunk,
-        )
-        progress.seconds["sampling"] = before + time.perf_counter() - began
+        while True:
+            state = reviews.sampling(state, self._log_prob(state), self.trace)
+            if progress.done >= most or progress.ended_at == most:
+                break
+            if progress.done and self.problem.deadline.has_passed():
+                reviews.note_deadline()
+                break
+            state, _ = chains.main_loop.run(
+                SAMPLING,
+                state,
+                chains.keys(Purpose.SAMPLING),
+                chains.shared,
+                num_steps=min(most, next_review(progress.done, FIRST_DRAWS)) * unit,
+                total_steps=most * unit,
+                thin=unit,
+                done=progress.done,
+                sink=sink,
+                on_chunk=on_chunk,
+            )
+        clock.note()
         # Before the tail goes to the store: a longer run takes the chains up from here.
         self._offer(state, draws, is_due=True)
         return state, draws.finish()
+
+    def _tell(self, report: ChunkReport, lppd: float, num_effective: float = np.nan) -> None:
+        """Tell the monitors of a chunk."""
+        num = self.problem.num_chains
+        L = np.asarray(report.carry.tuner.sampler.L)[:num]
+        seconds = self.progress.seconds["sampling"]
+        self.problem.monitor.on_chunk(ChainsReport.of(report, lppd, L, num_effective, seconds))
 
     def _log_prob(self, state: Chain) -> np.ndarray:
         """Log of each chain's average probability of each validation row, over its draws so far."""
@@ -197,23 +217,22 @@ class ChainRun:
     def _posterior(self, state: Chain, kept: dict[str, Any]) -> Posterior:
         """Put the result together."""
         chains, problem, progress = self.chains, self.problem, self.progress
-        settings, num = chains.settings, problem.num_chains
-        log_prob, start = self._log_prob(state), chains.log_prob_of_start()
+        num = problem.num_chains
+        log_prob, start = self._log_prob(state), self.reviews.log_prob_of_start()
         gain = log_prob - start
-        problem.monitor.on_end(log_prob.mean(axis=1))
         sampler = state.tuner.sampler
         tuning = TuningReport(
             step_size=np.asarray(sampler.step_size)[:num],
             L=np.asarray(sampler.L)[:num],
             num_divergent=np.asarray(progress.num_divergent),
             energy_variance=np.asarray(progress.energy_variance),
-            num_steps=sum(phase.num_steps for phase in self.phases),
+            num_steps=sum(progress.steps),
             seconds=progress.seconds["tuning"],
         )
         diverging = np.asarray(kept["diverging"]).astype(np.int32)
-        num_steps = settings.n_samples * settings.n_thinning
-        num_gradients = gradients_per_step(settings.integrator) * (tuning.num_steps + num_steps)
-        return Posterior(
+        num_steps = progress.done * self.settings.n_thinning
+        num_gradients = gradients_per_step(self.settings.integrator)
+        posterior = Posterior(
             model=problem.model,
             draws=chains.draws_tree(kept),
             sample_stats={
@@ -227,8 +246,25 @@ class ChainRun:
             tuning=tuning,
             lppd_start=start.mean(axis=1),
             lppd_chain=log_prob.mean(axis=1),
-            lppd_se=gain.std(axis=1) / np.sqrt(gain.shape[1]),
+            lppd_se=standard_error(gain),
             num_sampling_steps=num_steps,
-            num_gradients=num_gradients,
+            num_gradients=num_gradients * (tuning.num_steps + num_steps),
             seconds={"warm_start": self.warm_start.seconds, **progress.seconds},
+            members=np.arange(num),
+            notes=tuple(progress.notes),
         )
+        if progress.health.dropped:
+            posterior = posterior.take_chains(progress.health.kept())
+        problem.monitor.on_end(posterior.lppd_chain)
+        return posterior
+
+
+class _Clock:
+    """Adds the time of this process to the time of a part of the run."""
+
+    def __init__(self, progress: Progress, part: str):
+        self._progress, self._part = progress, part
+        self._before, self._began = progress.seconds[part], time.perf_counter()
+
+    def note(self) -> None:
+        self._progress.seconds[self._part] = self._before + time.perf_counter() - self._began

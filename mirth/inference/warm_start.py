@@ -22,8 +22,9 @@ from mirth.core.outcomes import MirthWarning, Outcome, SamplingError
 from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
 from mirth.core.trees import tree_all_finite, tree_select
 from mirth.core.types import Batch, Key, Params
+from mirth.inference.budget import Deadline
+from mirth.inference.monitor import Monitor
 from mirth.inference.placement import Placement
-from mirth.inference.progress import Monitor
 from mirth.inference.recorder import Recorder
 from mirth.model import Model
 
@@ -139,6 +140,8 @@ def warm_start(
     placement: Placement,
     monitor: Monitor | None = None,
     recorder: Recorder | None = None,
+    deadline: Deadline | None = None,
+    time_share: float = 1.0,
 ) -> tuple[Params, WarmStartReport]:
     """Optimise all members.
 
@@ -160,6 +163,10 @@ def warm_start(
         Display of the progress.
     recorder : Recorder, optional
         Keeps the state from time to time, and may have one to go on from.
+    deadline : Deadline, optional
+        Limit of the time of the run.
+    time_share : float, default=1.0
+        Share of that time after which the optimisation ends; the best weights so far are kept.
 
     Returns
     -------
@@ -175,6 +182,7 @@ def warm_start(
     """
     began = time.perf_counter()
     monitor, recorder = monitor or Monitor(), recorder or Recorder()
+    deadline = deadline or Deadline()
     optimiser = _make_optimiser(settings)
     init_keys = chain_keys(seed, Purpose.NETWORK_INIT, num_members)
     snapshot = recorder.restore()
@@ -188,6 +196,7 @@ def warm_start(
     if snapshot is not None:
         state = tree_from_arrays(state, snapshot.arrays, "member")
         before = snapshot.record["seconds"]
+        deadline.go_on_from(before)
     keys = placement.put_chains(chain_keys(seed, Purpose.WARM_START, num_members))
     state = placement.put_chains(state)
     run = placement.compile(_epochs_of_one_member(model, optimiser, settings))
@@ -198,8 +207,10 @@ def warm_start(
         epochs = np.asarray(state.epoch)[:num_members]
         losses = np.asarray(state.best_loss)[:num_members]
         monitor.on_epochs(epochs, losses, seconds)
-        recorder.on_epochs(epochs, losses)
         recorder.offer(functools.partial(_snapshot, state, num_members, seconds))
+        if deadline.has_passed(time_share):
+            monitor.on_note(f"The warm start ended after {epochs.max()} epochs: its time is up.")
+            break
     state = jax.tree.map(lambda leaf: leaf[:num_members], state)
     report = WarmStartReport(
         epochs=np.asarray(state.epoch),

@@ -21,7 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.moments import Moments, init_moments, update_moments, variance
@@ -221,10 +221,15 @@ class MILETuner(eqx.Module):
             moments=init_moments(position),
         )
 
-    def target(self, step: Array) -> Float[Array, ""]:
+    @property
+    def horizon(self) -> int:
+        """Number of the step at which the target is at its end, unless phase I ends early."""
+        return sum(self._num_tuned()) + 1
+
+    def target(self, step: Array, horizon: ArrayLike | None = None) -> Float[Array, ""]:
         """Energy variance per dimension that is aimed at in a step of phases I and II."""
         start, end = self.energy_variance_start, self.energy_variance_end
-        horizon = sum(self._num_tuned()) + 1
+        horizon = self.horizon if horizon is None else horizon
         # Beyond the horizon (the extra steps after preconditioning) the target stays at its end.
         time = jnp.minimum(step, horizon)
         linear = start + (end - start) * time / horizon
@@ -238,6 +243,7 @@ class MILETuner(eqx.Module):
         chain: MCLMCState,
         info: MCLMCInfo,
         measures_spread: Bool[Array, ""],
+        horizon: ArrayLike | None = None,
     ) -> TunerState:
         """Learn from one step of the chain, in a phase that tunes the step size.
 
@@ -253,8 +259,10 @@ class MILETuner(eqx.Module):
             What the step reported.
         measures_spread : bool scalar
             Whether the step belongs to a phase that measures the spread.
+        horizon : int scalar, optional
+            Step at which the target is at its end; None means after the planned steps.
         """
-        diverged, target = info.is_divergent, self.target(step)
+        diverged, target = info.is_divergent, self.target(step, horizon)
         state = self._update_step_size(state, target, chain, info)
         log_final = jnp.log(state.sampler.step_size) + (
             jnp.log(self.energy_variance_end / target) / _ENERGY_ORDER
@@ -296,6 +304,11 @@ class MILETuner(eqx.Module):
             reference=step_size,
             cap=cap,
         )
+
+    def with_settings(self, state: TunerState, step_size: Array, L: Array) -> TunerState:
+        """Give the state with other settings of the sampler, from which the tuning goes on."""
+        sampler = eqx.tree_at(lambda s: (s.step_size, s.L), state.sampler, (step_size, L))
+        return state._replace(sampler=sampler, reference=1.0 * step_size)
 
     def end_phase(self, state: TunerState, phase: Phase) -> TunerState:
         """Conclude a phase that keeps nothing: average the step size, set L from the spread."""

@@ -49,6 +49,10 @@ MILE = {
     "diagonal_preconditioning": (1, None),
     "integrator": (7, "leap"),
     "use_validation_rows": ("yes", None),
+    "budget": (1, "automatic"),
+    "min_gain": ("x", -0.1),
+    "min_effective": ("x", -1.0),
+    "unhealthy_chains": (0, "drops"),
     "start": ("deep_ensemble", None),
 }
 CASES = {
@@ -70,6 +74,7 @@ CASES = {
     "n_members": (2.0, 0),
     "seed": ("0", -1),
     "checkpoint_seconds": ("30", -1.0),
+    "max_time": ([1], "soon"),
 }
 ENSEMBLE_CASES = {f"method.{name}": case for name, case in START.items()}
 

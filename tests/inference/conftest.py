@@ -47,6 +47,8 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         seed: int = 0,
         chunk_steps: int | None = 50,
         verbose: Any = False,
+        monitors: Any = (),
+        max_time: Any = None,
         likelihood: Any = model.likelihood,
         out: Any = None,
         checkpoint_seconds: float = 30.0,
@@ -66,6 +68,8 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
             validation_fraction=0.3,
             chunk_steps=chunk_steps,
             verbose=verbose,
+            monitors=monitors,
+            max_time=max_time,
             out=out,
             checkpoint_seconds=checkpoint_seconds,
         )

@@ -20,7 +20,7 @@ import numpy as np
 
 import mirth
 from mirth.core import folders, snapshots
-from mirth.inference import draws, infer, run_folder
+from mirth.inference import draws, infer, status_file
 
 KILL_AT = int(sys.argv[4]) if __name__ == "__main__" else -1
 _events = itertools.count()
@@ -107,11 +107,11 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_compilation_cache_dir", sys.argv[3])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    snapshots.np, snapshots.os, folders.os = FlushingSavez(), CountedReplace(), CountedReplace()
+    snapshots.np, folders.os = FlushingSavez(), CountedReplace()
     draws.DrawStore._write = write_arrays
     draws._MAX_CHUNK_DRAWS = 8
-    around(run_folder.RunFolder, "on_chunk", "chunk of steps")
-    around(run_folder.RunFolder, "on_epochs", "chunk of epochs")
+    around(status_file.StatusFile, "on_chunk", "chunk of steps")
+    around(status_file.StatusFile, "on_epochs", "chunk of epochs")
     x = np.linspace(-1.5, 1.5, 40)[:, None]
     data = mirth.Dataset(x, np.sin(2 * x[:, 0]) + 0.1 * np.random.default_rng(0).normal(size=40))
     model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth.inference import Monitor, progress
+from mirth.inference import ChainsReport, Monitor, progress
 from mirth.inference.loop import ChunkReport, ChunkStats
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -22,20 +22,21 @@ class Terminal(io.StringIO):
         return True
 
 
-def report(step: int = 40, num_divergent: int = 0) -> ChunkReport:
+def report(step: int = 40, num_divergent: int = 0, lppd: float = 0.0) -> ChainsReport:
     stats = ChunkStats(
         np.array([0.04, 0.09, 0.16]), np.array([0, num_divergent, 0]), np.full(3, 0.025), np.ones(3)
     )
-    return ChunkReport("step size", step, 100, 0, 2.0, stats, None)
+    chunk = ChunkReport("step size", step, 100, 0, 2.0, stats, None)
+    return ChainsReport.of(chunk, lppd, np.array([1.0, 2.0, 3.0]))
 
 
 def test_words_of_a_chunk() -> None:
-    words = progress.describe_chunk(report(), -1.25)
+    words = str(report(lppd=-1.25))
     # 40 steps in 2 s leave 60 steps, 3 s; the median of Delta E^2 is 0.09.
     assert words == (
         "20 steps/s, 3 s left, step size 0.025, energy error 0.3, validation LPPD -1.250"
     )
-    assert progress.describe_chunk(report(num_divergent=2), 0.0).endswith("2 divergent")
+    assert str(report(num_divergent=2)).endswith("2 divergent")
 
 
 def test_lines_come_every_ten_seconds_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,10 +44,10 @@ def test_lines_come_every_ten_seconds_and_at_the_end(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     monitor = progress.LineMonitor(stream)
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)  # 0 s: the first
-    monitor.on_chunk(report(10), 0.0)
-    monitor.on_chunk(report(20), 0.0)
-    monitor.on_chunk(report(30), 0.0)  # 10.1 s: due
-    monitor.on_chunk(report(100), 0.0)  # end of the phase
+    monitor.on_chunk(report(10))
+    monitor.on_chunk(report(20))
+    monitor.on_chunk(report(30))  # 10.1 s: due
+    monitor.on_chunk(report(100))  # end of the phase
     monitor.on_end(np.array([0.51, 0.4]))
     lines = stream.getvalue().splitlines()
     assert lines[0] == "mirth: warm start: epoch 5, validation loss 1.500 (median)"
@@ -67,8 +68,8 @@ def test_the_bar_shows_phases_on_standard_error(monkeypatch: pytest.MonkeyPatch)
     monitor = progress.make_monitor(1)
     assert isinstance(monitor, progress.BarMonitor)
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
-    monitor.on_chunk(report(40), 0.25)
-    monitor.on_chunk(report(100), 0.25)
+    monitor.on_chunk(report(40, lppd=0.25))
+    monitor.on_chunk(report(100, lppd=0.25))
     monitor.on_end(np.zeros(2))
     monitor.close()
     text = err.getvalue()
@@ -116,15 +117,15 @@ def test_lines_of_a_run(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
 class Recorder(Monitor):
     def __init__(self) -> None:
         self.epochs: list[Any] = []
-        self.chunks: list[tuple[ChunkReport, float]] = []
+        self.chunks: list[ChainsReport] = []
         self.ends: list[Any] = []
         self.num_closed = 0
 
     def on_epochs(self, epochs: Any, losses: Any, seconds: float) -> None:
         self.epochs.append((epochs, losses, seconds))
 
-    def on_chunk(self, report: ChunkReport, lppd: float) -> None:
-        self.chunks.append((report, lppd))
+    def on_chunk(self, report: ChainsReport) -> None:
+        self.chunks.append(report)
 
     def on_end(self, lppd_chain: Any) -> None:
         self.ends.append(lppd_chain)
@@ -135,16 +136,16 @@ class Recorder(Monitor):
 
 def test_a_display_of_ones_own(run: Any) -> None:
     seen = Recorder()
-    posterior = run(num_chains=3, n_warmup=20, n_samples=10, chunk_steps=8, verbose=seen)
+    posterior = run(num_chains=3, n_warmup=20, n_samples=10, chunk_steps=8, monitors=[seen])
     epochs, losses, _ = seen.epochs[-1]
     np.testing.assert_array_equal(epochs, posterior.warm_start.epochs)
     np.testing.assert_array_equal(np.float64(losses), posterior.warm_start.validation_loss)
-    steps = [(r.phase, r.step) for r, _ in seen.chunks]
+    steps = [(r.phase, r.step) for r in seen.chunks]
     assert steps == [
         ("step size", 8), ("step size", 16), ("step size and spread", 2),
         ("decoherence length", 2), ("sampling", 8), ("sampling", 10),
     ]  # fmt: skip
-    lppd = [value for _, value in seen.chunks]
+    lppd = [r.lppd for r in seen.chunks]
     assert np.isfinite(lppd).all()
     np.testing.assert_array_equal(seen.ends, [posterior.lppd_chain])
     # By Jensen's inequality the pooled LPPD is at least the mean of the chains'.
@@ -154,12 +155,12 @@ def test_a_display_of_ones_own(run: Any) -> None:
 
 def test_the_display_is_closed_after_an_error(run: Any) -> None:
     class Interrupting(Recorder):
-        def on_chunk(self, report: ChunkReport, lppd: float) -> None:
+        def on_chunk(self, report: ChainsReport) -> None:
             raise KeyboardInterrupt
 
     seen = Interrupting()
     with pytest.raises(KeyboardInterrupt):
-        run(n_warmup=10, n_samples=3, verbose=seen)
+        run(n_warmup=10, n_samples=3, monitors=[seen])
     assert seen.num_closed == 1 and seen.ends == []
 
 
@@ -171,11 +172,11 @@ def test_the_pooled_lppd_is_that_of_the_validation_rows(
     method = mirth.MILE(
         n_warmup=5, n_samples=6, n_thinning=2, start=mirth.DeepEnsemble(max_epochs=2)
     )
-    posterior = mirth.infer(model, data, method, num_chains=2, validation=held, verbose=seen)
+    posterior = mirth.infer(model, data, method, num_chains=2, validation=held, monitors=[seen])
     predictive = mirth.make_predictive(model, posterior.draws, held.x)
     expected = predictive.log_prob(held.y.astype(float)).mean()
     # A mean of 10 rows, each a log of a mean of 12 densities in float32: a few roundings of 1e-7.
-    assert seen.chunks[-1][1] == pytest.approx(expected, rel=1e-5)
+    assert seen.chunks[-1].lppd == pytest.approx(expected, rel=1e-5)
     per_chain = predictive.log_prob_per_draw(held.y.astype(float))
     chain = np.logaddexp.reduce(per_chain, axis=1) - np.log(6)
     np.testing.assert_allclose(posterior.lppd_chain, chain.mean(axis=1), rtol=1e-5)

@@ -43,7 +43,7 @@ class Stop(Monitor):
     def on_epochs(self, epochs: Any, losses: Any, seconds: float) -> None:
         self._hear("warm start")
 
-    def on_chunk(self, report: Any, lppd: float) -> None:
+    def on_chunk(self, report: Any) -> None:
         self._hear(report.phase)
 
 
@@ -111,7 +111,7 @@ def test_a_stopped_run_goes_on_to_the_same_draws(
 ) -> None:
     options: dict[str, Any] = {"out": tmp_path / "run", "chunk_steps": 5}
     with pytest.raises(mirth.RunInterrupted, match="its state is kept"):
-        run(verbose=Stop(phase, count, number), **options)
+        run(monitors=[Stop(phase, count, number)], **options)
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "interrupted"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -120,12 +120,12 @@ def test_a_stopped_run_goes_on_to_the_same_draws(
 
 def test_a_second_interrupt_stops_at_once(run: Any, base: Posterior, tmp_path: Any) -> None:
     class Twice(Monitor):
-        def on_chunk(self, report: Any, lppd: float) -> None:
+        def on_chunk(self, report: Any) -> None:
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as caught:
-        run(out=tmp_path, verbose=Twice())
+        run(out=tmp_path, monitors=[Twice()])
     assert not isinstance(caught.value, mirth.RunInterrupted)
     assert_same(run(out=tmp_path), base)
 
@@ -178,7 +178,7 @@ def test_what_does_not_change_the_draws_may_change(
     run: Any, base: Posterior, tmp_path: Any
 ) -> None:
     with pytest.raises(mirth.RunInterrupted):
-        run(out=tmp_path, chunk_steps=7, verbose=Stop("sampling"))
+        run(out=tmp_path, chunk_steps=7, monitors=[Stop("sampling")])
     assert_same(run(out=tmp_path, chunk_steps=3, num_devices=1), base)
 
 
@@ -192,19 +192,19 @@ def test_a_folder_of_something_else_is_left_alone(run: Any, tmp_path: Any) -> No
 def test_a_run_of_another_version(run: Any, tmp_path: Any) -> None:
     run(out=tmp_path)
     path = tmp_path / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99'))
     with pytest.raises(ValueError, match="schema version 99"):
         run(out=tmp_path)
 
 
 def test_two_processes_on_one_folder(run: Any, tmp_path: Any) -> None:
     class Second(Monitor):
-        def on_chunk(self, report: Any, lppd: float) -> None:
+        def on_chunk(self, report: Any) -> None:
             with pytest.raises(RunFolderError, match="Another process"):
                 # A lock of its own, as another process would have.
                 RunFolder(tmp_path, {}).__enter__()
 
-    run(out=tmp_path, verbose=Second())
+    run(out=tmp_path, monitors=[Second()])
 
 
 def damage_last(folder: Any) -> None:
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_costs_one_chunk(
 ) -> None:
     options: dict[str, Any] = {"out": tmp_path, "chunk_steps": 5, "checkpoint_seconds": 0.0}
     with pytest.raises(mirth.RunInterrupted):
-        run(verbose=Stop("sampling", 2), **options)
+        run(monitors=[Stop("sampling", 2)], **options)
     damage(tmp_path)
     with pytest.warns(mirth.MirthWarning, match="goes on from the checkpoint before it"):
         posterior = run(**options)
@@ -243,7 +243,7 @@ def test_without_a_good_checkpoint_the_run_says_so(run: Any, tmp_path: Any) -> N
 def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("mirth.inference.draws._MAX_CHUNK_DRAWS", 4)
     with pytest.raises(mirth.RunInterrupted):
-        run(out=tmp_path, chunk_steps=5, verbose=Stop("sampling", 3))
+        run(out=tmp_path, chunk_steps=5, monitors=[Stop("sampling", 3)])
     for path in (tmp_path / "draws.zarr" / "logdensity").rglob("*"):
         if path.is_file() and path.name != "zarr.json":
             path.write_bytes(path.read_bytes()[:-1])
