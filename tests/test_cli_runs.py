@@ -255,6 +255,7 @@ def test_a_changed_table_is_refused(finished: Path, tmp_path: Path) -> None:
         (["data.path=none.csv"], ["there is no file"]),
         (["model.likelihood=categorical"], ["model.likelihood (for a regression)='categorical'"]),
         (["data.test_fraction=0.01"], ["test rows=1 must be at least 2"]),
+        (["draws_store=s4://bucket/x"], ["draws_store='s4://bucket/x' cannot be opened"]),
     ],
 )
 def test_bad_configurations_leave_nothing(
@@ -387,6 +388,7 @@ def test_every_value_reaches_the_estimator(
             "model": {"hidden_layer_sizes": [5, 4], "activation": "tanh", "prior_scale": 0.5,
                       "likelihood": "homoscedastic", "normalize_y": False},
             "method": method, "n_members": 3, "seed": 8, "checkpoint_seconds": 9.0,
+            "draws_store": "memory://draws",
         }
     )  # fmt: skip
     mirth.experiments.start_run(config, tmp_path / "run", verbose=2)
@@ -403,9 +405,13 @@ def test_every_value_reaches_the_estimator(
         "verbose": 2,
         "run_directory": tmp_path / "run" / "chains",
         "checkpoint_seconds": 9.0,
+        "draws_store": "memory://draws",
     }
     assert len(found["prepared"].case.y_test) == 30
     assert found["config"] == config.model_dump(mode="json")
+    nearby = config.model_copy(update={"draws_store": "draws.zarr"})  # as seen from here
+    mirth.experiments.start_run(nearby, tmp_path / "other")
+    assert found["estimator"].draws_store == str(Path("draws.zarr").absolute())
 
 
 def test_warnings_and_errors_are_logged(

@@ -45,6 +45,7 @@ class BaseBNN(BaseEstimator):
     verbose: int | bool
     run_directory: str | Path | None
     checkpoint_seconds: float
+    draws_store: str | Path | None
 
     posterior_: Posterior
 
@@ -78,6 +79,7 @@ class BaseBNN(BaseEstimator):
             verbose=self.verbose,
             out=self.run_directory,
             checkpoint_seconds=self.checkpoint_seconds,
+            draws_store=self.draws_store,
         )
         self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
         self._diagnostics: Diagnostics | None = None

@@ -82,6 +82,10 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         ``random_state``. None keeps everything in memory.
     checkpoint_seconds : float, default=30
         Least time between two checkpoints in the run directory.
+    draws_store : str or path, optional
+        Where the draws of the run directory go: another folder, or a URL such as
+        ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and the protocol's own package, here
+        s3fs). None means ``draws.zarr`` in the run directory.
 
     Attributes
     ----------
@@ -137,6 +141,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
         checkpoint_seconds: float = 30.0,
+        draws_store: str | Path | None = None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -150,6 +155,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.verbose = verbose
         self.run_directory = run_directory
         self.checkpoint_seconds = checkpoint_seconds
+        self.draws_store = draws_store
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to rows.

@@ -181,6 +181,7 @@ class RunConfig(Section):
     n_members: int = _field(BNNRegressor, "n_members")
     seed: int = _field(fit_table, "seed")
     checkpoint_seconds: float = _field(BNNRegressor, "checkpoint_seconds")
+    draws_store: str | None = _field(BNNRegressor, "draws_store")
 
     @pydantic.model_validator(mode="before")
     @classmethod

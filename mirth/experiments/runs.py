@@ -35,6 +35,7 @@ from mirth.experiments.config import RunConfig, parse_config
 from mirth.experiments.config_files import read_config, write_config
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.tables import Prepared, fit_into, prepare
+from mirth.inference.draws import open_store, store_location
 from mirth.inference.run_folder import LOCK, RunFolderError
 from mirth.model import NormalPrior
 from mirth.report import Table
@@ -88,7 +89,8 @@ def start_run(
         raise FileExistsError(f"{path} is not empty; give the name of a new folder.")
     # From now on the run must not depend on where a command is called.
     data = config.data.model_copy(update={"path": str(Path(config.data.path).absolute())})
-    config = config.model_copy(update={"data": data})
+    store = None if config.draws_store is None else store_location(config.draws_store)
+    config = config.model_copy(update={"data": data, "draws_store": store})
     prepared = _prepare(config)
     path.mkdir(parents=True, exist_ok=True)
     with _held(path):
@@ -205,6 +207,8 @@ def _config_of(path: Path) -> RunConfig:
 def _prepare(config: RunConfig) -> Prepared:
     """Read the table, and check what can only be checked once the task is known."""
     data = config.data
+    if config.draws_store is not None:
+        open_store(config.draws_store)  # an unknown protocol is heard of before a folder is made
     prepared = prepare(data.path, data.target, config.task, data.test_fraction, config.seed)
     if config.model.likelihood is not None:
         known = LIKELIHOODS if prepared.case.task == "regression" else ["categorical"]
@@ -232,6 +236,7 @@ def _fit(
         verbose=verbose,
         run_directory=path / CHAINS,
         checkpoint_seconds=config.checkpoint_seconds,
+        draws_store=config.draws_store,
         **options,
     )
     with _logged(path / LOG, show) as say:

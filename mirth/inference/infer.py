@@ -15,6 +15,7 @@ from mirth.core.types import Batch
 from mirth.core.validation import check_int, check_name, check_real
 from mirth.data import Dataset, train_validation_split
 from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.draws import store_location
 from mirth.inference.mile import MILE
 from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Posterior
@@ -62,6 +63,7 @@ def infer(
     verbose: int | bool | Monitor = False,
     out: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
+    draws_store: str | Path | None = None,
 ) -> Posterior:
     """Sample the posterior of a model.
 
@@ -95,6 +97,11 @@ def infer(
         larger ``n_samples``). None keeps everything in memory.
     checkpoint_seconds : float, default=30
         Least time between two checkpoints in the run directory.
+    draws_store : str or path, optional
+        Where the draws of the run directory go: another folder, or a URL such as
+        ``"s3://bucket/run.zarr"`` (with ``mirth[remote]`` and the protocol's own package, here
+        s3fs). A later call must name the same place. None means ``draws.zarr`` in the run
+        directory.
 
     Returns
     -------
@@ -111,6 +118,8 @@ def infer(
         If Ctrl-C or SIGTERM stopped a run with a run directory; its state is kept.
     RunFolderError
         If ``out`` has another run, or another process works on it.
+    OSError
+        If ``out`` or ``draws_store`` cannot be written, or has something else in it.
 
     Examples
     --------
@@ -130,6 +139,7 @@ def infer(
     check_real("checkpoint_seconds", checkpoint_seconds, low=0)
     if chunk_steps is not None:
         check_int("chunk_steps", chunk_steps, minimum=1)
+    location = _location(draws_store, out)
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
     # Traced, not run: the network fits the likelihood, or says so.
     jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
@@ -145,8 +155,11 @@ def infer(
                 "seed": seed,
                 "validation_fraction": validation_fraction,
                 "data": data_hash(*_arrays(dataset), *_arrays(validation)),
+                "draws_store": location,
             }
-            folder = RunFolder(out, settings, checkpoint_seconds=checkpoint_seconds)
+            folder = RunFolder(
+                out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
+            )
             recorder = stack.enter_context(folder)
         problem = Problem(
             model=model,
@@ -201,6 +214,18 @@ def _split(
         len(dataset), validation_fraction, split_seed, stratify=labels
     )
     return dataset.take(rows), dataset.take(held_back)
+
+
+def _location(draws_store: str | Path | None, out: str | Path | None) -> str | None:
+    """Check where the draws shall go."""
+    if draws_store is None:
+        return None
+    if out is None:
+        raise ValueError(
+            f"draws_store={str(draws_store)!r} needs a run directory, which keeps the state of the "
+            "run: out=FOLDER of infer, run_directory=FOLDER of an estimator."
+        )
+    return store_location(draws_store)
 
 
 def _arrays(dataset: Dataset | None) -> list[np.ndarray]:

@@ -263,7 +263,7 @@ def test_the_prior_changes_the_draws(
 
 
 def test_no_parameter_is_forgotten() -> None:
-    elsewhere = {"verbose", "run_directory", "checkpoint_seconds"}  # change no draw
+    elsewhere = {"verbose", "run_directory", "checkpoint_seconds", "draws_store"}  # change no draw
     assert set(CHANGES) | elsewhere == set(inspect.signature(BNNRegressor).parameters)
 
 

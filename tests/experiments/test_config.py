@@ -70,6 +70,7 @@ CASES = {
     "n_members": (2.0, 0),
     "seed": ("0", -1),
     "checkpoint_seconds": ("30", -1.0),
+    "draws_store": (3, None),
 }
 ENSEMBLE_CASES = {f"method.{name}": case for name, case in START.items()}
 

@@ -50,6 +50,7 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         likelihood: Any = model.likelihood,
         out: Any = None,
         checkpoint_seconds: float = 30.0,
+        draws_store: Any = None,
         **fields: Any,
     ) -> Posterior:
         start = fields.pop(
@@ -68,6 +69,7 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
             verbose=verbose,
             out=out,
             checkpoint_seconds=checkpoint_seconds,
+            draws_store=draws_store,
         )
 
     return infer
