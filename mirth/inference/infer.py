@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.types import Batch
-from mirth.core.validation import check_int, check_name, check_real
+from mirth.core.validation import COUNT, FRACTION, NATURAL, NON_NEGATIVE, Range, check_name
 from mirth.data import Dataset, train_validation_split
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.draws import store_location
@@ -27,6 +28,15 @@ from mirth.model import Model
 
 METHODS: dict[str, type] = {"mile": MILE, "deep_ensemble": DeepEnsemble}
 """Methods by name."""
+
+RANGES: Mapping[str, Range] = {
+    "num_chains": COUNT,
+    "seed": NATURAL,
+    "validation_fraction": FRACTION,
+    "chunk_steps": COUNT,
+    "checkpoint_seconds": NON_NEGATIVE,
+}
+"""Ranges of the numbers that :func:`infer` takes."""
 
 
 def resolve_method(method: Any) -> Any:
@@ -134,11 +144,11 @@ def infer(
     """
     configure_cpu_devices()
     method = resolve_method(method)
-    check_int("num_chains", num_chains, minimum=1)
-    check_int("seed", seed, minimum=0)
-    check_real("checkpoint_seconds", checkpoint_seconds, low=0)
+    RANGES["num_chains"].check("num_chains", num_chains)
+    RANGES["seed"].check("seed", seed)
+    RANGES["checkpoint_seconds"].check("checkpoint_seconds", checkpoint_seconds)
     if chunk_steps is not None:
-        check_int("chunk_steps", chunk_steps, minimum=1)
+        RANGES["chunk_steps"].check("chunk_steps", chunk_steps)
     location = _location(draws_store, out)
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
     # Traced, not run: the network fits the likelihood, or says so.
@@ -205,9 +215,7 @@ def _split(
             )
         model.likelihood.check_targets(validation.y)
         return dataset, validation
-    check_real(
-        "validation_fraction", validation_fraction, low=0, high=1, low_open=True, high_open=True
-    )
+    RANGES["validation_fraction"].check("validation_fraction", validation_fraction)
     split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
     labels = dataset.y if model.likelihood.is_discrete else None
     rows, held_back = train_validation_split(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from mirth.core.config import Configurable
-from mirth.core.validation import check_int, check_name, check_real
+from mirth.core.validation import COUNT, POSITIVE, Range, check_name, check_ranges
 from mirth.inference.chains import ChainSettings, EnsembleChains
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.posterior import Posterior
@@ -80,6 +81,15 @@ class MILE(Configurable):
     1000
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "n_warmup": MILETuner.RANGES["num_steps"],
+        "n_samples": COUNT,
+        "n_thinning": COUNT,
+        "step_size_init": POSITIVE,
+        "n_effective": MILETuner.RANGES["num_effective"],
+        **{k: v for k, v in MILETuner.RANGES.items() if not k.startswith("num_")},
+    }
+
     n_warmup: int = 10_000
     n_samples: int = 200
     n_thinning: int = 10
@@ -109,11 +119,7 @@ class MILE(Configurable):
         for name in ("diagonal_preconditioning", "use_validation_rows"):
             if getattr(self, name) not in (True, False):
                 raise TypeError(f"{name}={getattr(self, name)!r} must be True or False.")
-        check_int("n_warmup", self.n_warmup, minimum=0)
-        check_int("n_samples", self.n_samples, minimum=1)
-        check_int("n_thinning", self.n_thinning, minimum=1)
-        check_real("step_size_init", self.step_size_init, low=0.0, low_open=True)
-        check_real("n_effective", self.n_effective, low=1.0, low_open=True)
+        check_ranges(self, self.RANGES)
         check_name("integrator", self.integrator, list(SCHEMES))
         self.tuner()
 
