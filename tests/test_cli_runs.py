@@ -252,6 +252,9 @@ def test_a_changed_table_is_refused(finished: Path, tmp_path: Path) -> None:
         (["n_members=0"], ["error: n_members=0 must be at least 1."]),
         (["n_member=2", "seed=a"], ["did you mean 'n_members'", "error: seed='a' must be a whole"]),
         (["data.target=prise"], ["did you mean 'price'"]),
+        (["data.drop=[aera]"], ["drop='aera' is not known; did you mean 'area'"]),
+        (["data.drop=[price]"], ["drop=['price'] has the target 'price' in it"]),
+        (["data.drop=[area, rooms]"], ["no column besides the target 'price' and those to drop"]),
         (["data.path=none.csv"], ["there is no file"]),
         (["model.likelihood=categorical"], ["model.likelihood (for a regression)='categorical'"]),
         (["data.test_fraction=0.01"], ["test rows=1 must be at least 2"]),
@@ -382,7 +385,7 @@ def test_every_value_reaches_the_estimator(
     method = {"n_warmup": 7, "start": {"patience": 3}}
     config = parse_config(
         {
-            "data": {"path": str(table), "target": "price", "test_fraction": 0.5,
+            "data": {"path": str(table), "target": "price", "drop": ["rooms"], "test_fraction": 0.5,
                      "validation_fraction": 0.3},
             "task": "regression",
             "model": {"hidden_layer_sizes": [5, 4], "activation": "tanh", "prior_scale": 0.5,
@@ -408,6 +411,7 @@ def test_every_value_reaches_the_estimator(
         "draws_store": "memory://draws",
     }
     assert len(found["prepared"].case.y_test) == 30
+    assert list(found["prepared"].kinds) == ["area"]
     assert found["config"] == config.model_dump(mode="json")
     nearby = config.model_copy(update={"draws_store": "draws.zarr"})  # as seen from here
     mirth.experiments.start_run(nearby, tmp_path / "other")

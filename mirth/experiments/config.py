@@ -17,11 +17,11 @@ import pydantic
 from pydantic import Field
 
 from mirth.core.config import ConfigError
-from mirth.core.validation import FRACTION, Range, check_name, check_ranges, nearest_name
+from mirth.core.validation import Range, check_name, check_ranges, nearest_name
 from mirth.estimators import BNNRegressor
 from mirth.estimators.regressor import LIKELIHOODS
 from mirth.experiments.documentation import parameters
-from mirth.experiments.tables import TASKS, fit_table
+from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
 from mirth.inference import METHODS, DeepEnsemble
 from mirth.inference.infer import RANGES as INFER_RANGES
 from mirth.model import MLP, NormalPrior
@@ -33,7 +33,7 @@ _ALLOWED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text (in quotes, if it looks like a number or a truth value)",
-    "tuple_type": "a list, such as [16, 16]",
+    "tuple_type": "a list in square brackets",
     "model_type": "a group of named values",
     "model_attributes_type": "a group of named values",
 }
@@ -93,7 +93,7 @@ class DataSection(Section):
     """The table, and how its rows are used."""
 
     RANGES = {
-        "test_fraction": FRACTION,
+        "test_fraction": TEST_SHARE,
         "validation_fraction": INFER_RANGES["validation_fraction"],
     }
 
@@ -102,6 +102,7 @@ class DataSection(Section):
         "where the command is called."
     )
     target: str = Field(description=parameters(fit_table)["target"].text)
+    drop: tuple[str, ...] = _field(fit_table, "drop")
     test_fraction: float = _field(fit_table, "test_fraction")
     validation_fraction: float = _field(BNNRegressor, "validation_fraction")
 

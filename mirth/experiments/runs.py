@@ -209,7 +209,9 @@ def _prepare(config: RunConfig) -> Prepared:
     data = config.data
     if config.draws_store is not None:
         open_store(config.draws_store)  # an unknown protocol is heard of before a folder is made
-    prepared = prepare(data.path, data.target, config.task, data.test_fraction, config.seed)
+    prepared = prepare(
+        data.path, data.target, config.task, data.test_fraction, config.seed, data.drop
+    )
     if config.model.likelihood is not None:
         known = LIKELIHOODS if prepared.case.task == "regression" else ["categorical"]
         check_name(f"model.likelihood (for a {prepared.case.task})", config.model.likelihood, known)

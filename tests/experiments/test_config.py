@@ -55,6 +55,7 @@ CASES = {
     "data": ("houses.csv", None),
     "data.path": (3, None),
     "data.target": (True, None),
+    "data.drop": ("id", [3]),
     "data.test_fraction": ("0.2", 1.0),
     "data.validation_fraction": ("x", float("nan")),
     "task": (1, "regresion"),
