@@ -432,3 +432,37 @@ def test_warnings_and_errors_are_logged(
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "MirthWarning: chain 3 is frozen\n" in log and "OSError: the disk is full\n" in log
     assert "Finished." not in log
+    found = invoke("status", tmp_path / "run").output
+    assert ": failed, starting, OSError: the disk is full, go on by: mirth resume" in found
+
+
+def test_an_error_while_the_results_are_written(
+    config: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chains had finished, so the run looked killed."""
+    run, states = tmp_path / "run", list[dict[str, Any]]()
+
+    def fail(*_: Any, **__: Any) -> None:
+        states.append(reader.read_status(run))
+        raise OSError("the disk\nis full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirth.experiments.tables, "_write_results", fail)
+        assert invoke("run", config, "--out", run).exit_code == 2
+        found = invoke("status", run).output
+        assert ": failed, writing the results" in found and "OSError: the disk is full, go" in found
+        assert json.loads(invoke("status", run, "--json").output)["state"] == "failed"
+        assert invoke("resume", run).exit_code == 2
+        assert [state["state"] for state in states] == ["running"] * 2
+        assert not any("error" in state for state in states)  # the second try has begun anew
+    with monkeypatch.context() as patch:
+        patch.setattr(mirth.experiments.runs, "fit_into", stopped)
+        assert invoke("resume", run).exit_code == 130
+    assert ": killed, writing the results" in invoke("status", run).output
+    assert invoke("resume", run).exit_code == 0
+    assert invoke("status", run).output.startswith(f"{run}: finished")
+    np.testing.assert_array_equal(draws(run), draws(finished))
+
+
+def stopped(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt

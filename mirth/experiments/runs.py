@@ -5,6 +5,7 @@
 ``environment.json`` software, devices and the data file when the run began
 ``chains``           run directory of :func:`mirth.infer`: draws, state, status
 ``log.txt``          what was said, with the time
+``error.txt``        why the last try ended, if it was an error
 ``lock``             held by the process that works on the run
 =================== ====================================================================
 
@@ -26,7 +27,7 @@ from typing import Any
 
 import filelock
 
-from mirth.core.folders import MARKERS, write_json
+from mirth.core.folders import MARKERS, write_json, write_text
 from mirth.core.validation import check_name
 from mirth.estimators import BNNClassifier, BNNRegressor
 from mirth.estimators.regressor import LIKELIHOODS
@@ -41,6 +42,7 @@ from mirth.model import NormalPrior
 from mirth.report import Table
 
 CONFIG, ENVIRONMENT, CHAINS, LOG = "config.yaml", "environment.json", "chains", "log.txt"
+ERROR = "error.txt"
 
 Show = Callable[[Table | str], None]
 
@@ -241,7 +243,7 @@ def _fit(
         draws_store=config.draws_store,
         **options,
     )
-    with _logged(path / LOG, show) as say:
+    with _error_kept(path / ERROR), _logged(path / LOG, show) as say:
         say(prepared.sentence())
         return fit_into(path, prepared, estimator, say, config=config.model_dump(mode="json"))
 
@@ -273,6 +275,18 @@ def _check_data(path: Path) -> None:
             f"the table {kept['path']} has changed since the run in {path} began; put the old "
             "file back, or begin another run."
         )
+
+
+@contextlib.contextmanager
+def _error_kept(file: Path) -> Iterator[None]:
+    """Write down why a run ends, so that it does not look killed; an interrupt is no error."""
+    file.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):  # the error at hand is the one to be heard of
+            write_text(file, f"{type(error).__name__}: {error}\n")
+        raise
 
 
 @contextlib.contextmanager
