@@ -58,6 +58,7 @@ def test_fit(calls: list[Any]) -> None:
         "fit", "a.csv", "--target", "y", "--out", "run", "--task", "regression", "--overwrite",
         "--test-fraction", "0.3", "--seed", "2", "--n-members", "4", "--n-warmup", "50",
         "--n-samples", "6", "--hidden", "8, 4", "--likelihood", "homoscedastic",
+        "--drop", "id", "--drop", "zip",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     ((_, args, options),) = calls
@@ -65,6 +66,7 @@ def test_fit(calls: list[Any]) -> None:
     options.pop("show")
     assert options == {
         "task": "regression",
+        "drop": ["id", "zip"],
         "test_fraction": 0.3,
         "seed": 2,
         "n_members": 4,
@@ -83,7 +85,7 @@ def test_fit_has_the_defaults_of_the_library(calls: list[Any]) -> None:
     estimator = mirth.BNNRegressor()
     assert options["hidden_layer_sizes"] == estimator.hidden_layer_sizes
     assert options["n_members"] == estimator.n_members
-    assert options["likelihood"] is None
+    assert options["likelihood"] is None and options["drop"] == ()
 
 
 def test_predict(calls: list[Any]) -> None:

@@ -252,9 +252,13 @@ def test_a_changed_table_is_refused(finished: Path, tmp_path: Path) -> None:
         (["n_members=0"], ["error: n_members=0 must be at least 1."]),
         (["n_member=2", "seed=a"], ["did you mean 'n_members'", "error: seed='a' must be a whole"]),
         (["data.target=prise"], ["did you mean 'price'"]),
+        (["data.drop=[aera]"], ["drop='aera' is not known; did you mean 'area'"]),
+        (["data.drop=[price]"], ["drop=['price'] has the target 'price' in it"]),
+        (["data.drop=[area, rooms]"], ["no column besides the target 'price' and those to drop"]),
         (["data.path=none.csv"], ["there is no file"]),
         (["model.likelihood=categorical"], ["model.likelihood (for a regression)='categorical'"]),
         (["data.test_fraction=0.01"], ["test rows=1 must be at least 2"]),
+        (["draws_store=s4://bucket/x"], ["draws_store='s4://bucket/x' cannot be opened"]),
     ],
 )
 def test_bad_configurations_leave_nothing(
@@ -386,13 +390,14 @@ def test_every_value_reaches_the_estimator(
     method = {"n_warmup": 7, "start": {"patience": 3}}
     config = parse_config(
         {
-            "data": {"path": str(table), "target": "price", "test_fraction": 0.5,
+            "data": {"path": str(table), "target": "price", "drop": ["rooms"], "test_fraction": 0.5,
                      "validation_fraction": 0.3},
             "task": "regression",
             "model": {"hidden_layer_sizes": [5, 4], "activation": "tanh", "prior_scale": 0.5,
                       "likelihood": "homoscedastic", "normalize_y": False},
             "method": method, "n_members": 3, "seed": 8, "checkpoint_seconds": 9.0,
             "max_time": "1h",
+            "draws_store": "memory://draws",
         }
     )  # fmt: skip
     mirth.experiments.start_run(config, tmp_path / "run", verbose=2)
@@ -411,9 +416,14 @@ def test_every_value_reaches_the_estimator(
         "checkpoint_seconds": 9.0,
         "max_time": "1h",
         "monitors": None,
+        "draws_store": "memory://draws",
     }
     assert len(found["prepared"].case.y_test) == 30
+    assert list(found["prepared"].kinds) == ["area"]
     assert found["config"] == config.model_dump(mode="json")
+    nearby = config.model_copy(update={"draws_store": "draws.zarr"})  # as seen from here
+    mirth.experiments.start_run(nearby, tmp_path / "other")
+    assert found["estimator"].draws_store == str(Path("draws.zarr").absolute())
 
 
 def test_warnings_and_errors_are_logged(
@@ -430,3 +440,37 @@ def test_warnings_and_errors_are_logged(
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "MirthWarning: chain 3 is frozen\n" in log and "OSError: the disk is full\n" in log
     assert "Finished." not in log
+    found = invoke("status", tmp_path / "run").output
+    assert ": failed, starting, OSError: the disk is full, go on by: mirth resume" in found
+
+
+def test_an_error_while_the_results_are_written(
+    config: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chains had finished, so the run looked killed."""
+    run, states = tmp_path / "run", list[dict[str, Any]]()
+
+    def fail(*_: Any, **__: Any) -> None:
+        states.append(reader.read_status(run))
+        raise OSError("the disk\nis full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirth.experiments.tables, "_write_results", fail)
+        assert invoke("run", config, "--out", run).exit_code == 2
+        found = invoke("status", run).output
+        assert ": failed, writing the results" in found and "OSError: the disk is full, go" in found
+        assert json.loads(invoke("status", run, "--json").output)["state"] == "failed"
+        assert invoke("resume", run).exit_code == 2
+        assert [state["state"] for state in states] == ["running"] * 2
+        assert not any("error" in state for state in states)  # the second try has begun anew
+    with monkeypatch.context() as patch:
+        patch.setattr(mirth.experiments.runs, "fit_into", stopped)
+        assert invoke("resume", run).exit_code == 130
+    assert ": killed, writing the results" in invoke("status", run).output
+    assert invoke("resume", run).exit_code == 0
+    assert invoke("status", run).output.startswith(f"{run}: finished")
+    np.testing.assert_array_equal(draws(run), draws(finished))
+
+
+def stopped(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt

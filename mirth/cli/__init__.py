@@ -52,7 +52,13 @@ def fit(
     target: Annotated[str, typer.Option(help="Column to predict.")],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
     task: Annotated[str, typer.Option(help="auto, regression or classification.")] = "auto",
-    test_fraction: Annotated[float, typer.Option(help="Share of rows held out for scores.")] = 0.2,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Column to leave out, such as an id; may be repeated."),
+    ] = None,
+    test_fraction: Annotated[
+        float, typer.Option(help="Share of rows held out for scores; 0 fits all rows.")
+    ] = 0.2,
     seed: Seed = 0,
     n_members: Annotated[int, typer.Option(help="Networks, each with a chain.")] = 10,
     n_warmup: Annotated[int, typer.Option(help="Steps to tune a chain.")] = MILE.n_warmup,
@@ -73,6 +79,7 @@ def fit(
             target,
             out,
             task=task,
+            drop=drop or (),
             test_fraction=test_fraction,
             seed=seed,
             n_members=n_members,

@@ -59,8 +59,13 @@ def read_status(folder: str | Path) -> Status:
             status |= {"state": "running", "phase": "writing the results"}
     if is_held:
         status["state"] = "running"
+        status.pop("error", None)  # of an earlier try
     elif status["state"] == "running":
         status["state"] = "killed"
+    error = path / "error.txt"  # also of what came before or after the chains
+    if status["state"] in ("killed", "failed") and is_whole_run and error.is_file():
+        text = " ".join(error.read_text(encoding="utf-8").split())
+        status |= {"state": "failed", "error": text}
     return status
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import numbers
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MAX_LISTED = 20  # a table may have thousands of columns; an error message should fit a screen
 
@@ -225,3 +226,86 @@ def check_duration(argument: str, value: object) -> float:
             "'2h'."
         )
     return float(found[1]) * _SECONDS[found[2] or "s"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a parameter may have: written once, for its check and for a schema.
+
+    Parameters
+    ----------
+    low, high : float, optional
+        Ends of the interval; None for no limit.
+    low_open, high_open : bool, default=False
+        Whether that end itself is excluded.
+    whole : bool, default=False
+        Only integers; they have a low end at most.
+
+    Examples
+    --------
+    >>> Range(low=0, high=1, low_open=True).json_schema()
+    {'exclusiveMinimum': 0, 'maximum': 1}
+    >>> COUNT.check("num_chains", 0)
+    Traceback (most recent call last):
+    ...
+    ValueError: num_chains=0 must be at least 1.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    low_open: bool = False
+    high_open: bool = False
+    whole: bool = False
+
+    def check(self, argument: str, value: object) -> float:
+        """Check a value as :func:`check_int` or :func:`check_real` does."""
+        if self.whole:
+            return check_int(argument, value, minimum=None if self.low is None else int(self.low))
+        return check_real(
+            argument,
+            value,
+            low=self.low,
+            high=self.high,
+            low_open=self.low_open,
+            high_open=self.high_open,
+        )
+
+    def json_schema(self) -> dict[str, float]:
+        """Say the same in the words of JSON Schema."""
+        low = "exclusiveMinimum" if self.low_open else "minimum"
+        high = "exclusiveMaximum" if self.high_open else "maximum"
+        ends = {low: self.low, high: self.high}
+        return {name: end for name, end in ends.items() if end is not None}
+
+
+COUNT = Range(low=1, whole=True)
+NATURAL = Range(low=0, whole=True)
+POSITIVE = Range(low=0, low_open=True)
+NON_NEGATIVE = Range(low=0)
+FRACTION = Range(low=0, high=1, low_open=True, high_open=True)
+
+
+def check_ranges(thing: object, ranges: Mapping[str, Range]) -> None:
+    """Check attributes of an object; of a tuple or list, each item.
+
+    Parameters
+    ----------
+    thing : object
+        What has the attributes.
+    ranges : mapping of str to Range
+        By name of the attribute.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is not a number, or out of its range.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> check_ranges(SimpleNamespace(sizes=(8, 4), rate=0.1), {"sizes": COUNT, "rate": POSITIVE})
+    """
+    for name, allowed in ranges.items():
+        value = getattr(thing, name)
+        for item in value if isinstance(value, tuple | list) else (value,):
+            allowed.check(name, item)

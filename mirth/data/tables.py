@@ -88,7 +88,9 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def split_target(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, pd.Series]:
+def split_target(
+    frame: pd.DataFrame, target: str, drop: Collection[str] = ()
+) -> tuple[pd.DataFrame, pd.Series]:
     """Separate the column to predict from the columns to predict it from.
 
     Parameters
@@ -97,11 +99,13 @@ def split_target(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, pd.Ser
         The table.
     target : str
         Name of the column to predict.
+    drop : collection of str, default=()
+        Columns to leave out.
 
     Returns
     -------
-    features : pandas.DataFrame of shape (rows, columns - 1)
-        All other columns.
+    features : pandas.DataFrame of shape (rows, other columns)
+        All columns but the target and those to leave out.
     target : pandas.Series of shape (rows,)
         The column to predict.
 
@@ -109,17 +113,27 @@ def split_target(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, pd.Ser
     ------
     ValueError
         If there is no such column (the nearest name is suggested), it has missing values (their
-        number and rows are named), or it is the only one.
+        number and rows are named), or no other column is left; if a column to leave out is not
+        there, or is the target.
+    TypeError
+        If ``drop`` is a single name.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> frame = pd.DataFrame({"rooms": [2, 3], "price": [1.5, 2.5]})
-    >>> features, price = split_target(frame, "price")
+    >>> frame = pd.DataFrame({"id": [7, 8], "rooms": [2, 3], "price": [1.5, 2.5]})
+    >>> features, price = split_target(frame, "price", drop=["id"])
     >>> list(features.columns), price.tolist()
     (['rooms'], [1.5, 2.5])
     """
-    check_name("target", target, [str(name) for name in frame.columns])
+    names = [str(name) for name in frame.columns]
+    check_name("target", target, names)
+    if isinstance(drop, str):
+        raise TypeError(f"drop={drop!r} must be a list of columns, such as [{drop!r}].")
+    for name in drop:
+        check_name("drop", name, names)
+    if target in drop:
+        raise ValueError(f"drop={list(drop)!r} has the target {target!r} in it; take it out.")
     column = frame[target]
     missing = column.isna().to_numpy()
     if missing.any():
@@ -127,9 +141,11 @@ def split_target(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, pd.Ser
             f"the target {target!r} is missing in {int(missing.sum())} of {len(frame)} rows: "
             f"{_row_numbers(missing)}. Remove these rows or fill in the values."
         )
-    if frame.shape[1] == 1:
-        raise ValueError(f"the table has no column besides the target {target!r}.")
-    return frame.drop(columns=target), column
+    features = frame.drop(columns=[target, *drop])
+    if features.shape[1] == 0:
+        but = "" if not drop else " and those to drop"
+        raise ValueError(f"the table has no column besides the target {target!r}{but}.")
+    return features, column
 
 
 def task_of(target: pd.Series) -> Literal["regression", "classification"]:

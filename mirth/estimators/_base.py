@@ -20,10 +20,11 @@ from sklearn.utils.validation import (
 )
 
 from mirth.core.outcomes import MirthWarning
-from mirth.core.validation import check_int, check_name
+from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
 from mirth.inference import MILE, Monitor, Posterior, configure_cpu_devices, infer, resolve_method
+from mirth.inference.infer import RANGES
 from mirth.model import MLP, Likelihood, Model, NormalPrior, Prior
 from mirth.prediction import make_predictive
 
@@ -47,13 +48,14 @@ class BaseBNN(BaseEstimator):
     checkpoint_seconds: float
     max_time: float | str | None
     monitors: Sequence[Monitor] | None
+    draws_store: str | Path | None
 
     posterior_: Posterior
 
     def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
         """Scale the inputs, sample the posterior, judge the chains."""
         configure_cpu_devices()
-        check_int("n_members", self.n_members, minimum=1)
+        RANGES["num_chains"].check("n_members", self.n_members)
         method = resolve_method(self.method)
         if self.run_directory is not None and not isinstance(self.random_state, numbers.Integral):
             raise ValueError(
@@ -82,6 +84,7 @@ class BaseBNN(BaseEstimator):
             checkpoint_seconds=self.checkpoint_seconds,
             max_time=self.max_time,
             monitors=self.monitors or (),
+            draws_store=self.draws_store,
         )
         self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
         self._diagnostics: Diagnostics | None = None

@@ -75,6 +75,10 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         cut to it, so the result depends on the machine.
     monitors : sequence of Monitor, optional
         Who else hears of the progress, such as :class:`mirth.TensorBoardMonitor`.
+    draws_store : str or path, optional
+        Where the draws of the run directory go: another folder, or a URL such as
+        ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and the protocol's own package, here
+        s3fs). None means ``draws.zarr`` in the run directory.
 
     Attributes
     ----------
@@ -120,6 +124,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         checkpoint_seconds: float = 30.0,
         max_time: float | str | None = None,
         monitors: Sequence[Monitor] | None = None,
+        draws_store: str | Path | None = None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -134,6 +139,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         self.checkpoint_seconds = checkpoint_seconds
         self.max_time = max_time
         self.monitors = monitors
+        self.draws_store = draws_store
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to rows.

@@ -29,6 +29,7 @@ CLASSES: dict[str, type[BNNRegressor] | type[BNNClassifier]] = {
     "BNNClassifier": BNNClassifier,
 }
 LABELS = ("classes_", "feature_names_in_")  # NumPy arrays of text, numbers or booleans
+PLACES = ("run_directory", "draws_store", "monitors")  # of one process, not of the model
 STORE = "draws.zarr"
 
 
@@ -43,8 +44,8 @@ def save_estimator(
     ----------
     estimator : BNNRegressor or BNNClassifier
         A fitted estimator with mirth's own methods, likelihoods and priors. A ``RandomState``
-        given as ``random_state`` and the ``run_directory`` are not kept: these parameters are None
-        when loaded.
+        given as ``random_state``, the ``run_directory`` and the ``draws_store`` are not kept: these
+        parameters are None when loaded.
     folder : str or path
         The folder to make.
     overwrite : bool, default=False
@@ -147,8 +148,7 @@ def load_estimator(folder: str | Path) -> BNNRegressor | BNNClassifier:
 
 def _encode_parameters(estimator: BNNRegressor | BNNClassifier) -> dict[str, Any]:
     # A loaded estimator that is fitted again must not go on in, or collide with, that run.
-    # Nor are listeners of a process part of a model.
-    parameters = estimator.get_params(deep=False) | {"run_directory": None, "monitors": None}
+    parameters = estimator.get_params(deep=False) | dict.fromkeys(PLACES)
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None
     if isinstance(parameters["hidden_layer_sizes"], np.ndarray):

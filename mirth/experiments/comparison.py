@@ -43,7 +43,7 @@ class Case:
     task : {"regression", "classification"}
         What ``y`` is.
     x_train, x_test : array of shape (rows, features)
-        Inputs.
+        Inputs; there may be no test rows.
     y_train, y_test : array of shape (rows,)
         Targets or labels.
     """
@@ -87,11 +87,12 @@ class Comparison:
     estimator : BNNRegressor or BNNClassifier
         Fitted by MILE, or as a deep ensemble.
     results : dict of str to Result
-        By method.
+        By method; empty without test rows, and then there are no scores to ask for.
     diagnostics : Diagnostics
         Health of the chains.
     start_lppd, chain_lppd : array of shape (chains,)
         LPPD of (up to 1000) test rows by each chain's start, and by its draws; nats per row.
+        Without test rows: of the validation rows, with the target scaled.
     """
 
     case: Case
@@ -233,7 +234,7 @@ def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
     """Fit all methods to the training rows and score them on the test rows.
 
     The deep ensemble is the one that the chains of the estimator start from, or the estimator
-    itself.
+    itself. Without test rows only the estimator is fitted.
 
     Parameters
     ----------
@@ -246,10 +247,15 @@ def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
     -------
     Comparison
     """
-    check_int("test rows", len(case.y_test), minimum=2)
+    if len(case.y_test):
+        check_int("test rows", len(case.y_test), minimum=2)
     begin = time.perf_counter()
     estimator.fit(case.x_train, case.y_train)
     seconds = time.perf_counter() - begin
+    if not len(case.y_test):
+        posterior = estimator.posterior_
+        lppd = (posterior.lppd_start, posterior.lppd_chain)
+        return Comparison(case, estimator, {}, estimator.diagnostics_, *lppd)
     y_train, y_test = (as_targets(estimator, y) for y in (case.y_train, case.y_test))
     linear = linear_regression if case.task == "regression" else logistic_regression
     forecast, linear_seconds = linear(case.x_train, y_train, case.x_test, y_test)

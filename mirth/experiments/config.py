@@ -1,7 +1,7 @@
 """The configuration of a run on a table, checked as a whole before anything starts.
 
 The fields of the methods, their defaults and descriptions are those of :class:`mirth.MILE` and
-:class:`mirth.DeepEnsemble`; ranges are checked by the classes that use the values. Nothing of it
+:class:`mirth.DeepEnsemble`; ranges are those of the classes that use the values. Nothing of it
 is written a second time here.
 """
 
@@ -17,12 +17,13 @@ import pydantic
 from pydantic import Field
 
 from mirth.core.config import ConfigError
-from mirth.core.validation import check_duration, check_int, check_name, check_real, nearest_name
+from mirth.core.validation import Range, check_duration, check_name, check_ranges, nearest_name
 from mirth.estimators import BNNRegressor
 from mirth.estimators.regressor import LIKELIHOODS
 from mirth.experiments.documentation import parameters
-from mirth.experiments.tables import TASKS, fit_table
+from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
 from mirth.inference import METHODS, DeepEnsemble
+from mirth.inference.infer import RANGES as INFER_RANGES
 from mirth.model import MLP, NormalPrior
 from mirth.model.mlp import ACTIVATIONS
 
@@ -32,7 +33,7 @@ _ALLOWED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text (in quotes, if it looks like a number or a truth value)",
-    "tuple_type": "a list, such as [16, 16]",
+    "tuple_type": "a list in square brackets",
     "model_type": "a group of named values",
     "model_attributes_type": "a group of named values",
 }
@@ -44,8 +45,23 @@ class Section(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    RANGES: ClassVar[Mapping[str, Range]] = {}
+
     def check(self) -> None:
         """Check the ranges."""
+        check_ranges(self, self.RANGES)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """Tell editors of the ranges, too."""
+        schema: dict[str, Any] = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name, allowed in cls.RANGES.items():
+            field = properties[name]
+            items = field.get("prefixItems") or [field.get("items", field)]
+            for item in items:
+                item |= allowed.json_schema()
+        return schema
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -76,23 +92,28 @@ def _field(source: Any, name: str, choices: Any = ()) -> Any:
 class DataSection(Section):
     """The table, and how its rows are used."""
 
+    RANGES = {
+        "test_fraction": TEST_SHARE,
+        "validation_fraction": INFER_RANGES["validation_fraction"],
+    }
+
     path: str = Field(
         description="CSV file with numbers, categories and missing values; a relative path starts "
         "where the command is called."
     )
     target: str = Field(description=parameters(fit_table)["target"].text)
+    drop: tuple[str, ...] = _field(fit_table, "drop")
     test_fraction: float = _field(fit_table, "test_fraction")
     validation_fraction: float = _field(BNNRegressor, "validation_fraction")
-
-    def check(self) -> None:
-        """Check the shares."""
-        for name in ("test_fraction", "validation_fraction"):
-            share = getattr(self, name)
-            check_real(name, share, low=0, high=1, low_open=True, high_open=True)
 
 
 class ModelSection(Section):
     """Network, likelihood and prior."""
+
+    RANGES = {
+        "hidden_layer_sizes": MLP.RANGES["hidden_layer_sizes"],
+        "prior_scale": NormalPrior.RANGES["scale"],
+    }
 
     hidden_layer_sizes: tuple[int, ...] = _field(BNNRegressor, "hidden_layer_sizes")
     activation: str = _field(BNNRegressor, "activation", choices=ACTIVATIONS)
@@ -101,11 +122,11 @@ class ModelSection(Section):
     normalize_y: bool = _field(BNNRegressor, "normalize_y")
 
     def check(self) -> None:
-        """Check the names and the sizes."""
+        """Check the names, too."""
+        super().check()
         MLP(self.hidden_layer_sizes, activation=self.activation)
         if self.likelihood is not None:
             check_name("likelihood", self.likelihood, LIKELIHOOD_NAMES)
-        check_real("prior_scale", self.prior_scale, low=0, low_open=True)
 
 
 class MethodSection(Section):
@@ -145,7 +166,8 @@ def _section_of(method: type, name: str | None = None) -> type[MethodSection]:
         __doc__=(inspect.getdoc(method) or "").partition("\n")[0],
         **fields,
     )
-    section.builds = method
+    known: Any = method
+    section.builds, section.RANGES = method, known.RANGES
     return section
 
 
@@ -170,6 +192,12 @@ class RunConfig(Section):
     (10000, 4)
     """
 
+    RANGES = {
+        "n_members": INFER_RANGES["num_chains"],
+        "seed": INFER_RANGES["seed"],
+        "checkpoint_seconds": INFER_RANGES["checkpoint_seconds"],
+    }
+
     data: DataSection = Field(description="The table, and how its rows are used.")
     task: str = _field(fit_table, "task")
     model: ModelSection = Field(ModelSection(), description="Network, likelihood and prior.")
@@ -181,7 +209,12 @@ class RunConfig(Section):
     n_members: int = _field(BNNRegressor, "n_members")
     seed: int = _field(fit_table, "seed")
     checkpoint_seconds: float = _field(BNNRegressor, "checkpoint_seconds")
-    max_time: float | str | None = _field(BNNRegressor, "max_time")
+    max_time: Any = Field(
+        None,
+        description=parameters(BNNRegressor)["max_time"].text,
+        json_schema_extra={"type": ["number", "string", "null"]},
+    )
+    draws_store: str | None = _field(BNNRegressor, "draws_store")
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -192,13 +225,11 @@ class RunConfig(Section):
         return values
 
     def check(self) -> None:
-        """Check the numbers at the top."""
+        """Check the name of the task, too."""
         check_name("task", self.task, TASKS)
-        check_int("n_members", self.n_members, minimum=1)
-        check_int("seed", self.seed, minimum=0)
-        check_real("checkpoint_seconds", self.checkpoint_seconds, low=0)
         if self.max_time is not None:
             check_duration("max_time", self.max_time)
+        super().check()
 
 
 def parse_config(record: Any) -> RunConfig:

@@ -5,6 +5,7 @@
 ``environment.json`` software, devices and the data file when the run began
 ``chains``           run directory of :func:`mirth.infer`: draws, state, status
 ``log.txt``          what was said, with the time
+``error.txt``        why the last try ended, if it was an error
 ``lock``             held by the process that works on the run
 =================== ====================================================================
 
@@ -26,7 +27,7 @@ from typing import Any
 
 import filelock
 
-from mirth.core.folders import MARKERS, write_json
+from mirth.core.folders import MARKERS, write_json, write_text
 from mirth.core.validation import check_name
 from mirth.estimators import BNNClassifier, BNNRegressor
 from mirth.estimators.regressor import LIKELIHOODS
@@ -35,11 +36,13 @@ from mirth.experiments.config import RunConfig, parse_config
 from mirth.experiments.config_files import read_config, write_config
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.tables import Prepared, fit_into, prepare
+from mirth.inference.draws import open_store, store_location
 from mirth.inference.run_folder import LOCK, RunFolderError
 from mirth.model import NormalPrior
 from mirth.report import Table
 
 CONFIG, ENVIRONMENT, CHAINS, LOG = "config.yaml", "environment.json", "chains", "log.txt"
+ERROR = "error.txt"
 
 Show = Callable[[Table | str], None]
 
@@ -88,7 +91,8 @@ def start_run(
         raise FileExistsError(f"{path} is not empty; give the name of a new folder.")
     # From now on the run must not depend on where a command is called.
     data = config.data.model_copy(update={"path": str(Path(config.data.path).absolute())})
-    config = config.model_copy(update={"data": data})
+    store = None if config.draws_store is None else store_location(config.draws_store)
+    config = config.model_copy(update={"data": data, "draws_store": store})
     prepared = _prepare(config)
     path.mkdir(parents=True, exist_ok=True)
     with _held(path):
@@ -205,7 +209,11 @@ def _config_of(path: Path) -> RunConfig:
 def _prepare(config: RunConfig) -> Prepared:
     """Read the table, and check what can only be checked once the task is known."""
     data = config.data
-    prepared = prepare(data.path, data.target, config.task, data.test_fraction, config.seed)
+    if config.draws_store is not None:
+        open_store(config.draws_store)  # an unknown protocol is heard of before a folder is made
+    prepared = prepare(
+        data.path, data.target, config.task, data.test_fraction, config.seed, data.drop
+    )
     if config.model.likelihood is not None:
         known = LIKELIHOODS if prepared.case.task == "regression" else ["categorical"]
         check_name(f"model.likelihood (for a {prepared.case.task})", config.model.likelihood, known)
@@ -233,9 +241,10 @@ def _fit(
         run_directory=path / CHAINS,
         checkpoint_seconds=config.checkpoint_seconds,
         max_time=config.max_time,
+        draws_store=config.draws_store,
         **options,
     )
-    with _logged(path / LOG, show) as say:
+    with _error_kept(path / ERROR), _logged(path / LOG, show) as say:
         say(prepared.sentence())
         return fit_into(path, prepared, estimator, say, config=config.model_dump(mode="json"))
 
@@ -267,6 +276,18 @@ def _check_data(path: Path) -> None:
             f"the table {kept['path']} has changed since the run in {path} began; put the old "
             "file back, or begin another run."
         )
+
+
+@contextlib.contextmanager
+def _error_kept(file: Path) -> Iterator[None]:
+    """Write down why a run ends, so that it does not look killed; an interrupt is no error."""
+    file.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):  # the error at hand is the one to be heard of
+            write_text(file, f"{type(error).__name__}: {error}\n")
+        raise
 
 
 @contextlib.contextmanager

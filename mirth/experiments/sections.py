@@ -39,7 +39,7 @@ def comparison_section(comparison: Comparison) -> Section:
     return Section(
         comparison.case.title,
         sentences(comparison),
-        [comparison.table()],
+        [comparison.table()] if comparison.results else [],
         pictures(comparison),
         [comparison.health_table()],
     )
@@ -74,10 +74,16 @@ def sentences(comparison: Comparison) -> list[str]:
     """
     case = comparison.case
     task = "Regression" if case.task == "regression" else "Classification"
-    first = (
-        f"{task} of {case.target} from {case.x_train.shape[1]} column(s): {len(case.y_train)} "
-        f"training rows, {len(case.y_test)} test rows that no method has seen."
-    )
+    rows = f"{task} of {case.target} from {case.x_train.shape[1]} column(s): {len(case.y_train)} "
+    if not comparison.results:
+        scaled = ", for the scaled target" if case.task == "regression" else ""
+        none = (
+            "There are no test rows, so there are no scores: nothing here says how well new rows "
+            "are predicted. The LPPD of each chain is that of the rows that stopped the "
+            f"optimisation{scaled}."
+        )
+        return [f"{rows}training rows, no test rows.", none, comparison.diagnostics.summary]
+    first = f"{rows}training rows, {len(case.y_test)} test rows that no method has seen."
     main = comparison.main
     rivals = f"{_against(comparison, LINEAR)} (± one standard error over the test rows)."
     if main == SAMPLED:
@@ -104,7 +110,10 @@ def pictures(comparison: Comparison) -> list[Picture]:
     Returns
     -------
     list of Picture
+        None of them without test rows.
     """
+    if not comparison.results:
+        return []
     specific = (
         _regression_pictures(comparison)
         if comparison.case.task == "regression"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from mirth.core.folders import MARKERS, check_new_folder, new_folder, read_marker, write_json
-from mirth.core.validation import check_int, check_name, check_real
+from mirth.core.validation import Range, check_int, check_name, check_real
 from mirth.data import (
     TRUSTED_TYPES,
     check_columns,
@@ -38,6 +38,7 @@ FORMAT = "mirth run"
 SCHEMA_VERSION = 1
 MARKER = MARKERS[0]
 TASKS = ("auto", "regression", "classification")
+TEST_SHARE = Range(low=0, high=1, high_open=True)
 Task = Literal["regression", "classification"]
 
 
@@ -62,9 +63,10 @@ class Prepared:
     def sentence(self) -> str:
         """Say what the rows are."""
         case = self.case
+        num_test = len(case.y_test) or "no"
         return (
             f"{case.title.removesuffix(f': {case.target}')}: {case.task} of {case.target!r}, "
-            f"{len(case.y_train)} training and {len(case.y_test)} test rows, "
+            f"{len(case.y_train)} training and {num_test} test rows, "
             f"{len(self.kinds)} columns."
         )
 
@@ -75,6 +77,7 @@ def fit_table(
     folder: str | Path,
     *,
     task: str = "auto",
+    drop: Collection[str] = (),
     test_fraction: float = 0.2,
     seed: int = 0,
     n_members: int = 10,
@@ -101,8 +104,10 @@ def fit_table(
         The run directory.
     task : {"auto", "regression", "classification"}, default="auto"
         What the target is; "auto" looks at its values.
+    drop : collection of str, default=()
+        Columns to leave out, such as an identifier; new rows need not have them.
     test_fraction : float, default=0.2
-        Share of the rows that are held out for the scores.
+        Share of the rows that are held out for the scores; 0 fits all rows and scores nothing.
     seed : int, default=0
         Seed of the split and of the fit.
     n_members : int, default=10
@@ -123,7 +128,7 @@ def fit_table(
     Returns
     -------
     Comparison
-        Linear model, deep ensemble and MILE on the test rows.
+        Linear model, deep ensemble and MILE on the test rows, if there are any.
 
     Raises
     ------
@@ -133,7 +138,7 @@ def fit_table(
         If the table, the target or a parameter cannot be used; the text says what to change.
     """
     check_new_folder(folder, overwrite=overwrite)
-    prepared = prepare(data, target, task, test_fraction, seed)
+    prepared = prepare(data, target, task, test_fraction, seed, drop)
     case = prepared.case
     options: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
     kind = BNNRegressor if case.task == "regression" else BNNClassifier
@@ -222,12 +227,19 @@ def predict_table(
     return predictions
 
 
-def prepare(data: str | Path, target: str, task: str, test_fraction: float, seed: int) -> Prepared:
+def prepare(
+    data: str | Path,
+    target: str,
+    task: str,
+    test_fraction: float,
+    seed: int,
+    drop: Collection[str] = (),
+) -> Prepared:
     """Read, decide on the task, split, turn columns into numbers by the training rows.
 
     Parameters
     ----------
-    data, target, task, test_fraction, seed
+    data, target, task, test_fraction, seed, drop
         As for :func:`fit_table`.
 
     Returns
@@ -240,9 +252,9 @@ def prepare(data: str | Path, target: str, task: str, test_fraction: float, seed
         As for :func:`fit_table`.
     """
     check_name("task", task, TASKS)
-    check_real("test_fraction", test_fraction, low=0, high=1, low_open=True, high_open=True)
+    TEST_SHARE.check("test_fraction", test_fraction)
     check_int("seed", seed, minimum=0)
-    frame, y = split_target(read_table(data), target)
+    frame, y = split_target(read_table(data), target, drop)
     chosen = cast(Task, task_of(y) if task == "auto" else task)
     if chosen == "regression" and kind_of(y) == "category":
         raise ValueError(
@@ -251,14 +263,18 @@ def prepare(data: str | Path, target: str, task: str, test_fraction: float, seed
         )
     values = y.to_numpy(str if kind_of(y) == "category" else None)
     labels = values if chosen == "classification" else None
-    train, test = train_validation_split(len(y), test_fraction, seed, stratify=labels)
-    check_int("test rows", len(test), minimum=2)  # before a folder is made
+    train, test = np.arange(len(y)), np.arange(0)
+    if test_fraction > 0:
+        train, test = train_validation_split(len(y), test_fraction, seed, stratify=labels)
+        check_int("test rows", len(test), minimum=2)  # before a folder is made
     kinds = column_kinds(frame.iloc[train])
     used = frame[list(kinds)]
     preprocessor = make_preprocessor(used.iloc[train])
     x_train = preprocessor.fit_transform(used.iloc[train])
-    # Columns that have a kind by the training rows may be empty in the test rows.
-    x_test = preprocessor.transform(check_columns(used.iloc[test], kinds))
+    x_test = x_train[:0]
+    if len(test):
+        # Columns that have a kind by the training rows may be empty in the test rows.
+        x_test = preprocessor.transform(check_columns(used.iloc[test], kinds))
     title = f"{Path(data).name}: {target}"
     case = Case("table", title, target, chosen, x_train, values[train], x_test, values[test])
     return Prepared(case, kinds, preprocessor)
@@ -291,7 +307,8 @@ def fit_into(
     Comparison
     """
     comparison = compare(prepared.case, estimator)
-    show(comparison.table())
+    if comparison.results:
+        show(comparison.table())
     (path / MARKER).unlink(missing_ok=True)
     manifest = _write_results(path, prepared, comparison, show)
     write_json(path / MARKER, manifest | more)
@@ -309,9 +326,12 @@ def _write_results(
 
     estimator, record = comparison.estimator, comparison.record()
     section, found = comparison_section(comparison), environment()
+    num_rows = len(prepared.case.y_train)
     note = (
         f"The model kept in this run is the one that these scores belong to: it was fitted to the "
-        f"{len(prepared.case.y_train)} training rows only."
+        f"{num_rows} training rows only."
+        if comparison.results
+        else f"The model kept in this run was fitted to all {num_rows} rows."
     )
     for text in (*section.paragraphs[1:], note):
         show(text)
@@ -334,7 +354,7 @@ def _write_results(
         "columns": prepared.kinds,
         "seed": estimator.random_state,
         "estimator": {k: _plain(v) for k, v in sorted(estimator.get_params().items())},
-        "scores": record["methods"][comparison.main],
+        "scores": record["methods"][comparison.main] if comparison.results else None,
     }
 
 

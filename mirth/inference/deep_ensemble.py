@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from mirth.core.config import Configurable
 from mirth.core.snapshots import Snapshot, tree_to_arrays
 from mirth.core.types import Params
-from mirth.core.validation import check_int, check_real
+from mirth.core.validation import COUNT, NON_NEGATIVE, POSITIVE, Range, check_ranges
 from mirth.inference.posterior import Posterior
 from mirth.inference.warm_start import Optimisation, WarmStartReport, warm_start
 
@@ -55,6 +56,14 @@ class DeepEnsemble(Configurable):
     0.001
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": POSITIVE,
+        "weight_decay": NON_NEGATIVE,
+        "batch_size": COUNT,
+        "max_epochs": COUNT,
+        "patience": COUNT,
+    }
+
     learning_rate: float = 1e-2
     weight_decay: float = 5e-3
     batch_size: int = 64
@@ -62,11 +71,7 @@ class DeepEnsemble(Configurable):
     patience: int = 20
 
     def __post_init__(self) -> None:
-        check_real("learning_rate", self.learning_rate, low=0.0, low_open=True)
-        check_real("weight_decay", self.weight_decay, low=0.0)
-        check_int("batch_size", self.batch_size, minimum=1)
-        check_int("max_epochs", self.max_epochs, minimum=1)
-        check_int("patience", self.patience, minimum=1)
+        check_ranges(self, self.RANGES)
 
     def optimise(self, problem: Problem, time_share: float = 1.0) -> tuple[Params, WarmStartReport]:
         """Optimise all members of a problem, in at most a share of the time that is allowed."""

@@ -9,6 +9,7 @@ checkpoint counts on, and the memory does not grow with the number of draws.
 from __future__ import annotations
 
 import concurrent.futures
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,122 @@ Piece = Mapping[str, np.ndarray]
 _CHUNK_BYTES = 2 * 2**20
 _MAX_CHUNK_DRAWS = 256
 _MAX_PENDING = 2
+_OWNER = "mirth_run"
+_LOCAL = ("file://", "local://")
+
+
+def store_location(location: str | Path) -> str:
+    """Write a location so that it means the same wherever a process is started.
+
+    Parameters
+    ----------
+    location : str or path
+        A folder, or a URL that fsspec knows.
+
+    Returns
+    -------
+    str
+        An absolute path, or the URL.
+
+    Raises
+    ------
+    TypeError
+        If it is neither text nor a path.
+
+    Examples
+    --------
+    >>> store_location("s3://bucket/run.zarr"), store_location("file:///data/run.zarr")
+    ('s3://bucket/run.zarr', '/data/run.zarr')
+    """
+    if not isinstance(location, str | Path):
+        raise TypeError(f"draws_store={location!r} must be a folder or a URL (str or path).")
+    text = str(location)
+    for protocol in _LOCAL:  # needs no other package this way
+        text = text.removeprefix(protocol)
+    return text if _is_url(text) else str(Path(text).absolute())
+
+
+def open_store(location: str) -> Any:
+    """Give Zarr's view of a location, without touching it.
+
+    Parameters
+    ----------
+    location : str
+        Of :func:`store_location`.
+
+    Returns
+    -------
+    zarr store
+
+    Raises
+    ------
+    ValueError
+        If it is a URL of an unknown protocol, or of one that needs a package that is not installed.
+    """
+    from zarr.storage import FsspecStore, LocalStore
+
+    if not _is_url(location):
+        return LocalStore(location)
+    if importlib.util.find_spec("fsspec") is None:
+        raise ValueError(
+            f"draws_store={location!r} is a URL, which needs the package fsspec: "
+            "pip install 'mirth[remote]'. A folder needs nothing."
+        )
+    try:
+        return FsspecStore.from_url(location)
+    except (ImportError, ValueError) as error:  # fsspec names the package, or the known protocols
+        raise ValueError(f"draws_store={location!r} cannot be opened: {error}") from error
+
+
+def claim_store(location: str, owner: str) -> None:
+    """Mark a location as the one of a run, so that no other run writes there.
+
+    Parameters
+    ----------
+    location : str
+        Of :func:`store_location`.
+    owner : str
+        Name of the run, unlike that of any other.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`open_store`.
+    FileExistsError
+        If something else is there.
+    OSError
+        If it cannot be written.
+    """
+    import zarr
+
+    store = open_store(location)
+    try:
+        zarr.open_group(store, mode="w-", attributes={_OWNER: owner})
+    except FileExistsError:
+        if _owner_of(store) != owner:
+            raise FileExistsError(
+                f"draws_store={location!r} has other things in it, or the draws of another run; "
+                "give a new location."
+            ) from None
+    except Exception as error:  # whatever the library of the protocol raises
+        raise OSError(
+            f"draws_store={location!r} cannot be written ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _is_url(location: str) -> bool:
+    return "://" in location or "::" in location
+
+
+def _owner_of(store: Any) -> Any:
+    """Say which run has marked a store; None if none has."""
+    import zarr
+    from zarr.errors import BaseZarrError
+
+    try:
+        return zarr.open_group(store, mode="r").attrs.get(_OWNER)
+    except (OSError, ValueError, BaseZarrError):
+        return None
 
 
 class MemoryDraws:
@@ -69,9 +186,11 @@ class DrawStore:
     Parameters
     ----------
     location : str or path
-        Folder of the group.
+        Folder or URL of the group.
     num_draws : int
         Draws that the run will have.
+    owner : str, optional
+        Run that the group is marked with (:func:`claim_store`).
     tail : mapping, optional
         Draws of a checkpoint that do not fill a chunk of the store yet.
     num_stored : int, default=0
@@ -88,10 +207,12 @@ class DrawStore:
         location: str | Path,
         num_draws: int,
         *,
+        owner: str | None = None,
         tail: Piece | None = None,
         num_stored: int = 0,
     ):
-        self.location, self.num_draws_planned = str(location), num_draws
+        self.location, self.num_draws_planned = store_location(location), num_draws
+        self._attributes: dict[str, Any] | None = None if owner is None else {_OWNER: owner}
         self._pieces: list[Piece] = [tail] if tail else []
         self._stored = num_stored
         self._arrays: dict[str, zarr.Array] = {}
@@ -159,7 +280,7 @@ class DrawStore:
         import zarr
         from zarr.codecs import Crc32cCodec
 
-        group = zarr.open_group(self.location, mode="w")
+        group = zarr.open_group(open_store(self.location), mode="w", attributes=self._attributes)
         num_bytes = sum(a[:, :1].nbytes for a in piece.values())
         fits = max(1, min(_MAX_CHUNK_DRAWS, _CHUNK_BYTES // max(1, num_bytes)))
         for name, array in piece.items():
@@ -179,8 +300,10 @@ class DrawStore:
         from zarr.errors import BaseZarrError
 
         try:
-            group = zarr.open_group(self.location, mode="r+")
+            group = zarr.open_group(open_store(self.location), mode="r+")
             self._arrays = {name: array for name, array in group.arrays()}
+            if not self._arrays:
+                raise ValueError("there are none")
             for name, array in self._arrays.items():
                 if array.shape[1] < self.num_draws_planned:
                     array.resize((array.shape[0], self.num_draws_planned, *array.shape[2:]))

@@ -89,9 +89,7 @@ def judge_round(
         margin = STANDARD_ERRORS * standard_error(gain)
         # Predictions that overflowed are worse than any start.
         loss = np.nan_to_num(-gain.mean(axis=1), nan=np.inf)
-        is_so[ChainVerdict.WORSE_THAN_START] = loss > np.maximum(
-            TOLERANCE, np.nan_to_num(margin)
-        )
+        is_so[ChainVerdict.WORSE_THAN_START] = loss > np.maximum(TOLERANCE, np.nan_to_num(margin))
     return first_verdict(is_so), is_at_cap
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,19 @@ import numpy as np
 
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.types import Batch
-from mirth.core.validation import check_duration, check_int, check_name, check_real
+from mirth.core.validation import (
+    COUNT,
+    FRACTION,
+    NATURAL,
+    NON_NEGATIVE,
+    Range,
+    check_duration,
+    check_name,
+)
 from mirth.data import Dataset, train_validation_split
 from mirth.inference.budget import Deadline
 from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.draws import store_location
 from mirth.inference.mile import MILE
 from mirth.inference.monitor import Monitor, Monitors
 from mirth.inference.placement import Placement, configure_cpu_devices
@@ -29,6 +38,15 @@ from mirth.model import Model
 
 METHODS: dict[str, type] = {"mile": MILE, "deep_ensemble": DeepEnsemble}
 """Methods by name."""
+
+RANGES: Mapping[str, Range] = {
+    "num_chains": COUNT,
+    "seed": NATURAL,
+    "validation_fraction": FRACTION,
+    "chunk_steps": COUNT,
+    "checkpoint_seconds": NON_NEGATIVE,
+}
+"""Ranges of the numbers that :func:`infer` takes."""
 
 
 def resolve_method(method: Any) -> Any:
@@ -67,6 +85,7 @@ def infer(
     max_time: float | str | None = None,
     out: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
+    draws_store: str | Path | None = None,
 ) -> Posterior:
     """Sample the posterior of a model.
 
@@ -106,6 +125,11 @@ def infer(
         larger ``n_samples``). None keeps everything in memory.
     checkpoint_seconds : float, default=30
         Least time between two checkpoints in the run directory.
+    draws_store : str or path, optional
+        Where the draws of the run directory go: another folder, or a URL such as
+        ``"s3://bucket/run.zarr"`` (with ``mirth[remote]`` and the protocol's own package, here
+        s3fs). A later call must name the same place. None means ``draws.zarr`` in the run
+        directory.
 
     Returns
     -------
@@ -122,6 +146,8 @@ def infer(
         If Ctrl-C or SIGTERM stopped a run with a run directory; its state is kept.
     RunFolderError
         If ``out`` has another run, or another process works on it.
+    OSError
+        If ``out`` or ``draws_store`` cannot be written, or has something else in it.
 
     Examples
     --------
@@ -136,12 +162,13 @@ def infer(
     """
     configure_cpu_devices()
     method = resolve_method(method)
-    check_int("num_chains", num_chains, minimum=1)
-    check_int("seed", seed, minimum=0)
-    check_real("checkpoint_seconds", checkpoint_seconds, low=0)
+    RANGES["num_chains"].check("num_chains", num_chains)
+    RANGES["seed"].check("seed", seed)
+    RANGES["checkpoint_seconds"].check("checkpoint_seconds", checkpoint_seconds)
     if chunk_steps is not None:
-        check_int("chunk_steps", chunk_steps, minimum=1)
+        RANGES["chunk_steps"].check("chunk_steps", chunk_steps)
     deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
+    location = _location(draws_store, out)
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
     # Traced, not run: the network fits the likelihood, or says so.
     jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
@@ -157,8 +184,11 @@ def infer(
                 "seed": seed,
                 "validation_fraction": validation_fraction,
                 "data": data_hash(*_arrays(dataset), *_arrays(validation)),
+                "draws_store": location,
             }
-            folder = RunFolder(out, settings, checkpoint_seconds=checkpoint_seconds)
+            folder = RunFolder(
+                out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
+            )
             recorder = stack.enter_context(folder)
             listening.append(folder.status)
         problem = Problem(
@@ -213,15 +243,25 @@ def _split(
             )
         model.likelihood.check_targets(validation.y)
         return dataset, validation
-    check_real(
-        "validation_fraction", validation_fraction, low=0, high=1, low_open=True, high_open=True
-    )
+    RANGES["validation_fraction"].check("validation_fraction", validation_fraction)
     split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
     labels = dataset.y if model.likelihood.is_discrete else None
     rows, held_back = train_validation_split(
         len(dataset), validation_fraction, split_seed, stratify=labels
     )
     return dataset.take(rows), dataset.take(held_back)
+
+
+def _location(draws_store: str | Path | None, out: str | Path | None) -> str | None:
+    """Check where the draws shall go."""
+    if draws_store is None:
+        return None
+    if out is None:
+        raise ValueError(
+            f"draws_store={str(draws_store)!r} needs a run directory, which keeps the state of the "
+            "run: out=FOLDER of infer, run_directory=FOLDER of an estimator."
+        )
+    return store_location(draws_store)
 
 
 def _arrays(dataset: Dataset | None) -> list[np.ndarray]:

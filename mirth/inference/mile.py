@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from mirth.core.config import Configurable
-from mirth.core.validation import check_int, check_name, check_real
+from mirth.core.validation import COUNT, NON_NEGATIVE, POSITIVE, Range, check_name, check_ranges
 from mirth.inference.budget import BUDGETS
 from mirth.inference.chains import ChainSettings, EnsembleChains
 from mirth.inference.deep_ensemble import DeepEnsemble
@@ -99,6 +100,17 @@ class MILE(Configurable):
     1000
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "n_warmup": MILETuner.RANGES["num_steps"],
+        "n_samples": COUNT,
+        "n_thinning": COUNT,
+        "step_size_init": POSITIVE,
+        "min_gain": NON_NEGATIVE,
+        "min_effective": NON_NEGATIVE,
+        "n_effective": MILETuner.RANGES["num_effective"],
+        **{k: v for k, v in MILETuner.RANGES.items() if not k.startswith("num_")},
+    }
+
     n_warmup: int = 10_000
     n_samples: int = 200
     n_thinning: int = 10
@@ -137,16 +149,10 @@ class MILE(Configurable):
             raise TypeError(
                 f"use_validation_rows={self.use_validation_rows!r} must be True, False or None."
             )
-        check_int("n_warmup", self.n_warmup, minimum=0)
-        check_int("n_samples", self.n_samples, minimum=1)
-        check_int("n_thinning", self.n_thinning, minimum=1)
-        check_real("step_size_init", self.step_size_init, low=0.0, low_open=True)
-        check_real("n_effective", self.n_effective, low=1.0, low_open=True)
+        check_ranges(self, self.RANGES)
         check_name("integrator", self.integrator, list(SCHEMES))
         check_name("budget", self.budget, BUDGETS)
         check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
-        check_real("min_gain", self.min_gain, low=0.0)
-        check_real("min_effective", self.min_effective, low=0.0)
         if self.budget == "auto" and self.use_validation_rows:
             raise ValueError(
                 "budget='auto' is judged by the validation rows, so use_validation_rows must be "

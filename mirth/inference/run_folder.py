@@ -4,7 +4,7 @@
 ``manifest.json`` what the run is: settings, hash of the data, software
 ``status.json``   how far it is; replaced as a whole after a chunk
 ``checkpoints``   the last two states that the run can go on from
-``draws.zarr``    the draws, axes (chain, draw, ...), written in whole chunks
+``draws.zarr``    the draws, axes (chain, draw, ...), written in whole chunks; or elsewhere
 ``lock``          held by the process that works on the run
 ================= ======================================================================
 """
@@ -20,6 +20,7 @@ import re
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -32,7 +33,7 @@ import numpy as np
 from mirth.core.folders import MARKERS, read_marker, write_json
 from mirth.core.outcomes import RunInterrupted
 from mirth.core.snapshots import Checkpoints, Snapshot
-from mirth.inference.draws import DrawStore
+from mirth.inference.draws import DrawStore, claim_store
 from mirth.inference.recorder import Recorder
 from mirth.inference.status_file import StatusFile
 
@@ -87,13 +88,16 @@ class RunFolder(Recorder):
         that those of :data:`GROWING` may be larger.
     checkpoint_seconds : float, default=30
         Least time between two checkpoints; 0 keeps one after every chunk.
+    draws_store : str, optional
+        Where the draws go (:func:`~mirth.inference.draws.store_location`); None means
+        ``draws.zarr`` in the folder.
 
     Raises
     ------
     RunFolderError
         If the folder has another run, or another process works on it.
     FileExistsError
-        If the folder has something else in it.
+        If the folder, or the place for the draws, has something else in it.
     """
 
     def __init__(
@@ -102,8 +106,11 @@ class RunFolder(Recorder):
         settings: Mapping[str, Any],
         *,
         checkpoint_seconds: float = 30.0,
+        draws_store: str | None = None,
     ):
         self.folder = Path(folder)
+        self.draws_store = draws_store
+        self._id = uuid.uuid4().hex  # of a new run; draws elsewhere are marked with it
         self.settings = json.loads(json.dumps(settings))
         self.checkpoint_seconds = checkpoint_seconds
         self._checkpoints = Checkpoints(self.folder / "checkpoints")
@@ -159,7 +166,10 @@ class RunFolder(Recorder):
 
     def draws(self, num_draws: int, tail: Mapping[str, np.ndarray], num_stored: int) -> DrawStore:
         """Give the store of this run."""
-        return DrawStore(self.folder / STORE, num_draws, tail=tail, num_stored=num_stored)
+        place: dict[str, Any] = {"location": self.folder / STORE}
+        if self.draws_store is not None:
+            place = {"location": self.draws_store, "owner": self._id}
+        return DrawStore(num_draws=num_draws, tail=tail, num_stored=num_stored, **place)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signal:
@@ -175,10 +185,12 @@ class RunFolder(Recorder):
                     f"{self.folder} has other things in it ({', '.join(sorted(foreign)[:3])}); "
                     "give a new folder."
                 )
+            self._claim_store()  # first: a place that cannot be written is not put down
             self._write_manifest()
             return
-        kept = read_marker(self.folder, FORMAT, SCHEMA_VERSION)["settings"]
-        for name, before, now in differences(kept, self.settings):
+        kept = read_marker(self.folder, FORMAT, SCHEMA_VERSION)
+        self._id = kept.get("id", self._id)
+        for name, before, now in differences(kept["settings"], self.settings):
             is_growth = name.rpartition(".")[2] in GROWING and isinstance(now, int)
             if is_growth and isinstance(before, int) and now >= before:
                 continue
@@ -189,13 +201,19 @@ class RunFolder(Recorder):
                 f"settings and data to go on (only {', '.join(GROWING)} may grow), or another "
                 "folder."
             )
+        self._claim_store()
         self._write_manifest()
+
+    def _claim_store(self) -> None:
+        if self.draws_store is not None:
+            claim_store(self.draws_store, self._id)
 
     def _write_manifest(self) -> None:
         record = {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
             "mirth_version": importlib.metadata.version("mirth"),
+            "id": self._id,
             "settings": self.settings,
             "software": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "device": str(jax.devices()[0].device_kind),

@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from mirth.core.types import Key, Params
-from mirth.core.validation import check_int, check_name
+from mirth.core.validation import COUNT, Range, check_name, check_ranges
 from mirth.model import cpu_kernel
 from mirth.model.likelihoods import Likelihood
 
@@ -74,6 +74,8 @@ class MLP:
     (7, 2)
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {"hidden_layer_sizes": COUNT, "num_outputs": COUNT}
+
     hidden_layer_sizes: tuple[int, ...] = (16, 16, 16)
     num_outputs: int = 2
     activation: str = "relu"
@@ -86,9 +88,7 @@ class MLP:
                 "layer, such as (16, 16)."
             )
         object.__setattr__(self, "hidden_layer_sizes", tuple(sizes))
-        for size in self.hidden_layer_sizes:
-            check_int("hidden_layer_sizes", size, minimum=1)
-        check_int("num_outputs", self.num_outputs, minimum=1)
+        check_ranges(self, self.RANGES)
         check_name("activation", self.activation, list(ACTIVATIONS))
 
     def init(self, key: Key, x: Float[Array, "data features"]) -> Params:

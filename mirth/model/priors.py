@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from jaxtyping import Array, Float
 
 from mirth.core.config import Configurable
 from mirth.core.types import Key, Params
-from mirth.core.validation import check_real
+from mirth.core.validation import POSITIVE, Range, check_ranges
 
 
 class Prior(Configurable, abc.ABC):
@@ -52,10 +54,12 @@ class NormalPrior(Prior):
     -1.837877...
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {"scale": POSITIVE}
+
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_real("scale", self.scale, low=0.0, low_open=True)
+        check_ranges(self, self.RANGES)
 
     def log_prob(self, params: Params) -> Float[Array, ""]:
         # One vector instead of a sum per leaf: its gradient is one vector, too.

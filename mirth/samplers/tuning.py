@@ -15,7 +15,8 @@ between phases, so that a long warm-up has progress, checkpoints and mini-batche
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,7 +26,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.moments import Moments, init_moments, update_moments, variance
-from mirth.core.validation import check_int, check_real
+from mirth.core.validation import COUNT, FRACTION, NATURAL, POSITIVE, Range, check_ranges
 from mirth.samplers.mclmc import MCLMC, MCLMCInfo, MCLMCState
 
 _XI_FLOOR = 1e-8
@@ -147,6 +148,20 @@ class MILETuner(eqx.Module):
     [('step size', 800), ('step size and spread', 100), ('decoherence length', 100)]
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "num_steps": NATURAL,
+        "energy_variance_start": POSITIVE,
+        "energy_variance_end": POSITIVE,
+        "phase_fractions": Range(low=0, high=1),
+        "trust": POSITIVE,
+        "num_effective": Range(low=1, low_open=True),
+        "L_factor": POSITIVE,
+        "max_params": COUNT,
+        "max_kept": Range(low=4, whole=True),
+        "cap_shrink": FRACTION,
+        "cap_growth": Range(low=1),
+    }
+
     num_steps: int = eqx.field(static=True)
     energy_variance_start: float = 0.5
     energy_variance_end: float = 0.1
@@ -161,16 +176,9 @@ class MILETuner(eqx.Module):
     diagonal_preconditioning: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
-        check_int("num_steps", self.num_steps, minimum=0)
-        for name in ("energy_variance_start", "energy_variance_end", "trust", "L_factor"):
-            check_real(name, getattr(self, name), low=0.0, low_open=True)
-        check_real("num_effective", self.num_effective, low=1.0, low_open=True)
-        check_int("max_params", self.max_params, minimum=1)
-        check_int("max_kept", self.max_kept, minimum=4)
-        check_real("cap_shrink", self.cap_shrink, low=0.0, high=1.0, low_open=True, high_open=True)
-        check_real("cap_growth", self.cap_growth, low=1.0)
+        check_ranges(self, self.RANGES)
         fractions = self.phase_fractions
-        if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6:
             raise ValueError(
                 f"phase_fractions={fractions} must be three numbers >= 0 that sum to 1, "
                 "such as (0.8, 0.1, 0.1)."

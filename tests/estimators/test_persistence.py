@@ -174,10 +174,13 @@ def test_random_state_object_is_left_out(tmp_path: Path) -> None:
 
 
 def test_run_directory_is_left_out(tmp_path: Path) -> None:
-    original = regressor().set_params(run_directory=tmp_path / "run", checkpoint_seconds=7.0)
+    original = regressor().set_params(
+        run_directory=tmp_path / "run", checkpoint_seconds=7.0, draws_store="memory://draws"
+    )
     save_estimator(original, tmp_path / "model")
     loaded = load_estimator(tmp_path / "model")
     assert (loaded.run_directory, loaded.checkpoint_seconds) == (None, 7.0)
+    assert loaded.draws_store is None
     assert original.run_directory == tmp_path / "run"
 
 

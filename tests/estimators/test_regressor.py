@@ -265,7 +265,8 @@ def test_the_prior_changes_the_draws(
 
 def test_no_parameter_is_forgotten() -> None:
     # These change no draw, or are tested where they belong.
-    elsewhere = {"verbose", "run_directory", "checkpoint_seconds", "max_time", "monitors"}
+    elsewhere = {"verbose", "monitors", "max_time"}
+    elsewhere |= {"run_directory", "checkpoint_seconds", "draws_store"}
     assert set(CHANGES) | elsewhere == set(inspect.signature(BNNRegressor).parameters)
 
 

@@ -59,6 +59,7 @@ CASES = {
     "data": ("houses.csv", None),
     "data.path": (3, None),
     "data.target": (True, None),
+    "data.drop": ("id", [3]),
     "data.test_fraction": ("0.2", 1.0),
     "data.validation_fraction": ("x", float("nan")),
     "task": (1, "regresion"),
@@ -75,6 +76,7 @@ CASES = {
     "seed": ("0", -1),
     "checkpoint_seconds": ("30", -1.0),
     "max_time": ([1], "soon"),
+    "draws_store": (3, None),
 }
 ENSEMBLE_CASES = {f"method.{name}": case for name, case in START.items()}
 
@@ -256,6 +258,51 @@ def test_schema_describes_every_field() -> None:
     known = dict(fields)
     assert known["integrator"]["enum"] == ["mclachlan", "leapfrog"]
     assert known["task"]["enum"] == ["auto", "regression", "classification"]
+
+
+def bounded(schema: dict[str, Any], method: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Paths of all numeric fields, and what the schema says of them (or of their items)."""
+    sections = {"": schema, **{
+        f"{name}.": schema["$defs"][section] for name, section in (
+            ("data", "DataSection"), ("model", "ModelSection"),
+            ("method", METHOD_SECTIONS[method].__name__),
+            *([("method.start", "DeepEnsembleStartSection")] if method == "mile" else []),
+        )
+    }}  # fmt: skip
+    for prefix, section in sections.items():
+        for name, field in section["properties"].items():
+            item = (field.get("prefixItems") or [field.get("items", field)])[0]
+            if item.get("type") in ("integer", "number"):
+                yield prefix + name, item | {"is_list": item is not field}
+
+
+def is_allowed(path: str, value: float, method: str, is_list: bool) -> bool:
+    whole = value if not is_list else [value, 1.0 - value, 0.0] if "phase" in path else [value]
+    try:
+        parse_config(at(path, whole, method))
+    except ConfigError as error:
+        assert all(problem.startswith(path) for problem in error.problems), error
+        return False
+    return True
+
+
+@pytest.mark.parametrize("method", METHOD_SECTIONS)
+def test_the_schema_has_the_ranges_of_the_checks(method: str) -> None:
+    fields = dict(bounded(RunConfig.model_json_schema(), method))
+    assert len(fields) == (26 if method == "mile" else 12)
+    for path, field in fields.items():
+        lows = {"minimum", "exclusiveMinimum"} & field.keys()
+        assert len(lows) == 1, path  # every number has a range
+        for name in lows | ({"maximum", "exclusiveMaximum"} & field.keys()):
+            bound, is_low = field[name], name in lows
+            is_whole, outward = field["type"] == "integer", -1 if is_low else 1
+            is_list = field["is_list"]
+            at_bound = bound if is_whole else float(bound)
+            assert is_allowed(path, at_bound, method, is_list) == (not name.startswith("ex")), path
+            step = 1 if is_whole else 1e-9
+            assert not is_allowed(path, at_bound + outward * step, method, is_list), path
+            if name.startswith("ex"):
+                assert is_allowed(path, at_bound - outward * 1e-9, method, is_list), path
 
 
 def test_parameters_of_a_docstring() -> None:

@@ -261,6 +261,31 @@ def test_new_rows_may_have_surplus_columns_unseen_levels_and_gaps(
     assert np.isfinite(table.to_numpy()).all() and len(table) == 3
 
 
+@pytest.mark.parametrize("method", [TINY, mirth.DeepEnsemble(max_epochs=10)])
+@pytest.mark.parametrize("target", ["price", "sold"])
+def test_without_test_rows_all_rows_are_fitted(tmp_path: Path, target: str, method: Any) -> None:
+    table, shown = houses(tmp_path / "houses.csv"), list[Any]()
+    run, drop = tmp_path / "run", ["rooms", "sold" if target == "price" else "price"]
+    comparison = fit_table(
+        table, target, run, method=method, n_members=2, hidden_layer_sizes=(4,), drop=drop,
+        test_fraction=0, show=shown.append,
+    )  # fmt: skip
+    assert comparison.results == {} and all(isinstance(text, str) for text in shown)
+    assert "60 training and no test rows, 2 columns." in shown[0]
+    assert shown[-1] == "The model kept in this run was fitted to all 60 rows."
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["train_rows"], metrics["test_rows"], metrics["methods"]) == (60, 0, {})
+    assert len(metrics["health"]["lppd_chain"]) == 2
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["scores"] is None and set(manifest["columns"]) == {"area", "heating"}
+    page = check_page(run / "report.html", 0)
+    assert "There are no test rows, so there are no scores" in page
+    assert "health of the chains" in page and ("scaled target" in page) == (target == "price")
+    # What was dropped need not be there.
+    pd.read_csv(table)[["heating", "area"]].to_csv(tmp_path / "new.csv", index=False)
+    assert len(predict_table(run, tmp_path / "new.csv", tmp_path / "p.csv")) == 60
+
+
 def test_category_that_looks_like_a_number_stays_a_category(
     regression: Run, tmp_path: Path
 ) -> None:
@@ -275,7 +300,11 @@ def test_category_that_looks_like_a_number_stays_a_category(
         ({"data": "hoses.csv"}, FileNotFoundError, "Did you mean 'houses.csv'"),
         ({"task": "regresion"}, ValueError, "did you mean 'regression'"),
         ({"target": "sold", "task": "regression"}, ValueError, "holds text such as"),
-        ({"test_fraction": 0.0}, ValueError, "test_fraction"),
+        ({"test_fraction": -0.1}, ValueError, "test_fraction"),
+        ({"test_fraction": 1.0}, ValueError, "test_fraction"),
+        ({"drop": ["pirce"]}, ValueError, "drop='pirce' is not known; did you mean 'price'"),
+        ({"drop": "area"}, TypeError, r"drop='area' must be a list of columns, such as \['area'\]"),
+        ({"drop": ["price"]}, ValueError, r"drop=\['price'\] has the target"),
         ({"test_fraction": 0.01}, ValueError, "test rows=1 must be at least 2"),
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"n_members": 0}, ValueError, "n_members=0"),

@@ -52,6 +52,7 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         likelihood: Any = model.likelihood,
         out: Any = None,
         checkpoint_seconds: float = 30.0,
+        draws_store: Any = None,
         **fields: Any,
     ) -> Posterior:
         start = fields.pop(
@@ -72,6 +73,7 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
             max_time=max_time,
             out=out,
             checkpoint_seconds=checkpoint_seconds,
+            draws_store=draws_store,
         )
 
     return infer
