@@ -162,11 +162,8 @@ def infer(
     """
     configure_cpu_devices()
     method = resolve_method(method)
-    RANGES["num_chains"].check("num_chains", num_chains)
-    RANGES["seed"].check("seed", seed)
-    RANGES["checkpoint_seconds"].check("checkpoint_seconds", checkpoint_seconds)
-    if chunk_steps is not None:
-        RANGES["chunk_steps"].check("chunk_steps", chunk_steps)
+    numbers = {"num_chains": num_chains, "seed": seed}
+    _check_numbers(**numbers, checkpoint_seconds=checkpoint_seconds, chunk_steps=chunk_steps)
     deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
     location = _location(draws_store, out)
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
@@ -177,26 +174,24 @@ def infer(
         stack.callback(Monitors(listening).close)
         recorder = Recorder()
         if out is not None:
-            settings = {
+            settings = numbers | {
                 "model": describe(model),
                 "method": describe(method),
-                "num_chains": num_chains,
-                "seed": seed,
                 "validation_fraction": validation_fraction,
                 "data": data_hash(*_arrays(dataset), *_arrays(validation)),
                 "draws_store": location,
             }
-            folder = RunFolder(
-                out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
+            recorder = stack.enter_context(
+                RunFolder(
+                    out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
+                )
             )
-            recorder = stack.enter_context(folder)
-            listening.append(folder.status)
+            listening.append(recorder.status)
         problem = Problem(
+            **numbers,
             model=model,
             train=train,
             validation=held,
-            num_chains=num_chains,
-            seed=seed,
             placement=placement or Placement.automatic(num_chains),
             monitor=Monitors(listening),
             recorder=recorder,
@@ -204,6 +199,13 @@ def infer(
             chunk_steps=chunk_steps,
         )
         return method.run(problem)
+
+
+def _check_numbers(**values: Any) -> None:
+    """Check the ranges of numbers that are given."""
+    for name, value in values.items():
+        if value is not None:
+            RANGES[name].check(name, value)
 
 
 def _check_monitors(monitors: Sequence[Monitor]) -> list[Monitor]:
