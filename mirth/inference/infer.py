@@ -59,6 +59,7 @@ def infer(
     validation_fraction: float = 0.1,
     placement: Placement | None = None,
     chunk_steps: int | None = None,
+    data_block_size: int | None = None,
     verbose: int | bool | Monitor = False,
     out: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
@@ -86,6 +87,10 @@ def infer(
         Devices; None chooses by platform.
     chunk_steps : int, optional
         Steps of a compiled chunk; None finds a number that takes about a second.
+    data_block_size : int, optional
+        Most rows that a gradient takes at a time: the memory for activations does not grow with
+        the rows. It changes results only to rounding. None chooses by
+        :meth:`~mirth.inference.problem.Problem.choose_block_size`.
     verbose : int, bool or Monitor, default=False
         Show the progress: 1 a bar on a terminal or plain lines, 2 plain lines, or a display of
         your own.
@@ -130,6 +135,8 @@ def infer(
     check_real("checkpoint_seconds", checkpoint_seconds, low=0)
     if chunk_steps is not None:
         check_int("chunk_steps", chunk_steps, minimum=1)
+    if data_block_size is not None:
+        check_int("data_block_size", data_block_size, minimum=1)
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
     # Traced, not run: the network fits the likelihood, or says so.
     jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
@@ -146,6 +153,8 @@ def infer(
                 "validation_fraction": validation_fraction,
                 "data": data_hash(*_arrays(dataset), *_arrays(validation)),
             }
+            if data_block_size is not None:  # the same draws bit by bit need the same blocks
+                settings["data_block_size"] = data_block_size
             folder = RunFolder(out, settings, checkpoint_seconds=checkpoint_seconds)
             recorder = stack.enter_context(folder)
         problem = Problem(
@@ -158,6 +167,8 @@ def infer(
             monitor=monitor,
             recorder=recorder,
             chunk_steps=chunk_steps,
+            data_block_size=data_block_size,
+            draws_on_disk=out is not None,
         )
         return method.run(problem)
 

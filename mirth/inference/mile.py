@@ -9,6 +9,7 @@ from mirth.core.config import Configurable
 from mirth.core.validation import check_int, check_name, check_real
 from mirth.inference.chains import ChainSettings, EnsembleChains
 from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
 from mirth.samplers import SCHEMES, MILETuner
@@ -137,7 +138,6 @@ class MILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         assert self.start is not None
-        params, report = self.start.optimise(problem)
         settings = ChainSettings(
             tuner=self.tuner(),
             integrator=self.integrator,
@@ -146,4 +146,6 @@ class MILE(Configurable):
             n_thinning=self.n_thinning,
             use_validation_rows=self.use_validation_rows,
         )
+        announce_memory(settings, problem)
+        params, report = self.start.optimise(problem)
         return ChainRun(EnsembleChains(settings, problem, params), report).run()

@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from mirth.core.types import Batch
+from mirth.core.types import Batch, Params
 from mirth.inference.placement import Placement
 from mirth.inference.progress import Monitor
 from mirth.inference.recorder import Recorder
-from mirth.model import Model
+from mirth.model import Model, activation_bytes
+
+_CPU_BLOCK_BYTES = 2**20
+_MIN_BLOCK_ROWS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Problem:
         Keeps what must outlive the process.
     chunk_steps : int, optional
         Steps of a compiled chunk; None finds a number by time. The draws do not depend on it.
+    data_block_size : int, optional
+        Most rows of a gradient at a time; None lets :meth:`choose_block_size` choose.
+    draws_on_disk : bool, default=False
+        Whether draws leave the memory while the chains run.
     """
 
     model: Model
@@ -49,6 +56,8 @@ class Problem:
     monitor: Monitor
     recorder: Recorder
     chunk_steps: int | None = None
+    data_block_size: int | None = None
+    draws_on_disk: bool = False
 
     def all_rows(self) -> Batch:
         """Training and validation rows together."""
@@ -56,6 +65,47 @@ class Problem:
         if first.weights is not None or second.weights is not None:
             first, second = first.weighted(), second.weighted()
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+    def chains_at_once(self) -> int:
+        """Chains that one device runs at the same time."""
+        placement = self.placement
+        if placement.sequential:
+            return 1
+        return placement.padded(self.num_chains) // len(placement.devices)
+
+    def choose_block_size(self, params: Params, rows: Batch) -> int | None:
+        """Choose how many rows a gradient takes at a time; None means all of them.
+
+        On a CPU as many as keep 1 MiB of activations (about the second-level cache of a core), but
+        at least 256: that was the fastest size or as fast, with the compiled kernel and by XLA
+        (``docs/performance.md``). On an accelerator all rows, unless the activations of its chains
+        need more than half of its memory.
+
+        Parameters
+        ----------
+        params : pytree of arrays, or of their shapes
+            Parameters of one chain.
+        rows : Batch of arrays, or of their shapes
+            All rows.
+        """
+        if self.data_block_size is not None:
+            wanted = self.data_block_size
+        else:
+            limit = cache_or_share(self.placement.devices[0])
+            if limit is None:
+                return None
+            per_row = self.chains_at_once() * activation_bytes(self.model, params, rows)
+            wanted = max(_MIN_BLOCK_ROWS, limit // per_row)
+        return wanted if wanted < rows.x.shape[0] else None
+
+
+def cache_or_share(device: jax.Device) -> int | None:
+    """Bytes that the activations of a device may take; None where nothing is known."""
+    if device.platform == "cpu":
+        return _CPU_BLOCK_BYTES
+    # Of all the memory, not of what is free now: a run that is taken up must choose the same.
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return limit // 2 if limit else None
 
 
 def features_first(batch: Batch) -> tuple[Array, Shaped[Array, "data ..."], Array | None]:

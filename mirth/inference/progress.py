@@ -17,6 +17,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Monitor:
     """Silent base: what a display is told. Every method may be left as it is."""
 
+    def on_start(self, sentence: str) -> None:
+        """Hear what the run will need, before anything runs."""
+
     def on_epochs(self, epochs: np.ndarray, losses: np.ndarray, seconds: float) -> None:
         """Hear of the optimisation: epochs and best validation losses of the members."""
 
@@ -62,6 +65,9 @@ class LineMonitor(Monitor):
             self._last = now
             print(text, file=self._stream or sys.stderr, flush=True)
 
+    def on_start(self, sentence: str) -> None:
+        print(f"mirth: {sentence}", file=self._stream or sys.stderr, flush=True)
+
     def on_epochs(self, epochs: np.ndarray, losses: np.ndarray, seconds: float) -> None:
         self._say(f"mirth: warm start: {describe_epochs(epochs, losses)}", is_due=False)
 
@@ -96,6 +102,9 @@ class BarMonitor(Monitor):
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, words="")
         return self._tasks[name]
+
+    def on_start(self, sentence: str) -> None:
+        self._progress.console.print(sentence)
 
     def on_epochs(self, epochs: np.ndarray, losses: np.ndarray, seconds: float) -> None:
         task = self._task("warm start", int(epochs.max()))
