@@ -14,6 +14,7 @@ from mirth.inference.progress import Monitor
 from mirth.inference.recorder import Recorder
 from mirth.model import Model, activation_bytes
 
+_CPU_WHOLE_BYTES = 4 * 2**20
 _CPU_BLOCK_BYTES = 2**20
 _MIN_BLOCK_ROWS = 256
 
@@ -76,10 +77,10 @@ class Problem:
     def choose_block_size(self, params: Params, rows: Batch) -> int | None:
         """Choose how many rows a gradient takes at a time; None means all of them.
 
-        On a CPU as many as keep 1 MiB of activations (about the second-level cache of a core), but
-        at least 256: that was the fastest size or as fast, with the compiled kernel and by XLA
-        (``docs/performance.md``). On an accelerator all rows, unless the activations of its chains
-        need more than half of its memory.
+        On a CPU all rows, if their activations need at most 4 MiB; else as many as keep 1 MiB
+        (about the second-level cache of a core), but at least 256. That was the fastest size or
+        nearly so, with the compiled kernel and by XLA (``docs/performance.md``). On an accelerator
+        all rows, unless the activations of its chains need more than half of its memory.
 
         Parameters
         ----------
@@ -88,24 +89,23 @@ class Problem:
         rows : Batch of arrays, or of their shapes
             All rows.
         """
-        if self.data_block_size is not None:
-            wanted = self.data_block_size
-        else:
-            limit = cache_or_share(self.placement.devices[0])
-            if limit is None:
-                return None
+        num_rows, wanted = rows.x.shape[0], self.data_block_size
+        if wanted is None:
+            most, block_bytes = _activation_limits(self.placement.devices[0])
             per_row = self.chains_at_once() * activation_bytes(self.model, params, rows)
-            wanted = max(_MIN_BLOCK_ROWS, limit // per_row)
-        return wanted if wanted < rows.x.shape[0] else None
+            if most is None or num_rows * per_row <= most:
+                return None
+            wanted = max(_MIN_BLOCK_ROWS, block_bytes // per_row)
+        return wanted if wanted < num_rows else None
 
 
-def cache_or_share(device: jax.Device) -> int | None:
-    """Bytes that the activations of a device may take; None where nothing is known."""
+def _activation_limits(device: jax.Device) -> tuple[int | None, int]:
+    """Bytes of activations beyond which blocks are cut (None: never), and those of a block."""
     if device.platform == "cpu":
-        return _CPU_BLOCK_BYTES
+        return _CPU_WHOLE_BYTES, _CPU_BLOCK_BYTES
     # Of all the memory, not of what is free now: a run that is taken up must choose the same.
     limit = (device.memory_stats() or {}).get("bytes_limit")
-    return limit // 2 if limit else None
+    return (limit // 2, limit // 2) if limit else (None, 0)
 
 
 def features_first(batch: Batch) -> tuple[Array, Shaped[Array, "data ..."], Array | None]:

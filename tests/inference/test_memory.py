@@ -108,14 +108,13 @@ def test_the_estimate_is_what_the_compiler_says(
         + found.temp_size_in_bytes
     )
     estimate = sum(estimate_memory(settings, problem).device.values())
-    print(estimate / actual, estimate_memory(settings, problem).device, found)
     assert actual / 1.5 < estimate < 1.5 * actual
 
 
 def test_the_draws_of_a_run_are_as_large_as_estimated(run: Any, unoptimised: None) -> None:
     posterior = run(n_samples=50)
     held = [*jax.tree.leaves(posterior.draws), *map(posterior.sample_stats.get, ("logdensity",))]
-    settings, problem = built((4,), num_chains=2, n_samples=50)
+    settings, problem = built((4,), num_chains=2, n_samples=50, n_warmup=30)
     one_feature = mirth.Batch(jnp.ones((20, 1)), jnp.ones(20))
     problem = dataclasses.replace(problem, train=one_feature, validation=one_feature)
     need = estimate_memory(settings, problem)

@@ -30,10 +30,12 @@ def chosen(
 
 
 def test_a_block_keeps_as_much_as_the_cache() -> None:
-    fits = 2**20 // ROW_BYTES
+    fits = 4 * 2**20 // ROW_BYTES
     assert chosen(fits) is None
-    assert chosen(fits + 1) == fits
-    assert chosen(10 * fits, sequential=False) == fits // 3  # three chains on each device
+    assert chosen(fits + 1) == 2**20 // ROW_BYTES
+    # Three chains on each device at the same time.
+    assert chosen(fits // 3) is None
+    assert chosen(fits // 3 + 1, sequential=False) == 2**20 // (3 * ROW_BYTES)
     wide = mirth.MLP((2000,), num_outputs=2, activation="tanh")
     assert chosen(1000, network=wide) == 256  # 16 kB a row: the least size
 
@@ -56,7 +58,7 @@ def test_an_accelerator_takes_all_rows_unless_they_do_not_fit(
         def memory_stats(self) -> Any:
             return stats
 
-    original = problem.cache_or_share
-    monkeypatch.setattr(problem, "cache_or_share", lambda device: original(Device()))  # type: ignore[arg-type]
+    original = problem._activation_limits
+    monkeypatch.setattr(problem, "_activation_limits", lambda device: original(Device()))  # type: ignore[arg-type]
     assert chosen(301, sequential=False) == expected
     assert chosen(300, sequential=False) is None
