@@ -32,6 +32,7 @@ _CHUNKS_TO_DISK = 4
 _COPIES_OF_STATE = 2
 
 _MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 _ADVICE = {
     "draws": "give infer a run directory (out=...), so that the draws go to the disk, or take "
@@ -191,6 +192,23 @@ def tree_bytes(tree: Any) -> int:
 
 def free_host_bytes() -> int | None:
     """Bytes that a process may still take on the host; None where the system does not say."""
+    known = [size for size in (_free_by_system(), _free_by_container()) if size is not None]
+    return min(known, default=None)
+
+
+def _free_by_container() -> int | None:
+    """What the limit of a container (control group, version 2) leaves; None without a limit."""
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())  # the word "max" where there is none
+        used = int((_CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    # Files that were read count as used, but give way.
+    return max(0, limit - used + int(stat.get("inactive_file", 0)))
+
+
+def _free_by_system() -> int | None:
     try:
         for line in _MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):

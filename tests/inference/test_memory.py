@@ -201,6 +201,16 @@ def test_free_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:  100 kB\nMemFree:  10 kB\nMemAvailable:   42 kB\n")
     monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.free_host_bytes() == 42 * 1024
+    for name, text in {
+        "memory.max": "30000\n",
+        "memory.current": "20000\n",
+        "memory.stat": "anon 9000\ninactive_file 4000\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert memory.free_host_bytes() == 14_000  # a container gives less than the system has
+    (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_host_bytes() == 42 * 1024
     sizes = {"SC_AVPHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(memory.os, "sysconf", sizes.__getitem__)
