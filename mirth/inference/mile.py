@@ -12,6 +12,7 @@ from mirth.inference.budget import BUDGETS
 from mirth.inference.chains import ChainSettings, EnsembleChains
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.health import POLICIES
+from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
 from mirth.samplers import SCHEMES, MILETuner
@@ -180,7 +181,6 @@ class MILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         assert self.start is not None
-        params, report = self.start.optimise(problem, time_share=_START_SHARE)
         settings = ChainSettings(
             tuner=self.tuner(),
             integrator=self.integrator,
@@ -193,4 +193,6 @@ class MILE(Configurable):
             min_gain=self.min_gain,
             min_effective=self.min_effective,
         )
+        announce_memory(settings, problem)
+        params, report = self.start.optimise(problem, time_share=_START_SHARE)
         return ChainRun(EnsembleChains(settings, problem, params), report).run()

@@ -67,13 +67,22 @@ def test_the_bar_shows_phases_on_standard_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TERM", "xterm")
     monitor = progress.make_monitor(1)
     assert isinstance(monitor, progress.BarMonitor)
+    monitor.on_start("This run needs little.")
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
     monitor.on_chunk(report(40, lppd=0.25))
     monitor.on_chunk(report(100, lppd=0.25))
     monitor.on_end(np.zeros(2))
     monitor.close()
     text = err.getvalue()
-    for words in ("warm start", "epoch 5", "step size", "100/100", "50 steps/s", "LPPD 0.250"):
+    for words in (
+        "needs little",
+        "warm start",
+        "epoch 5",
+        "step size",
+        "100/100",
+        "50 steps/s",
+        "LPPD 0.250",
+    ):
         assert words in text
     assert "\x1b[?25h" in text  # the cursor is back
     assert out.getvalue() == ""  # which a pipe may read
@@ -105,7 +114,8 @@ def test_lines_of_a_run(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
     run(n_warmup=10, n_samples=3, verbose=2)
     out, err = capfd.readouterr()
     assert out == ""
-    lines = err.splitlines()
+    first, *lines = err.splitlines()
+    assert first.startswith("mirth: This run needs about")
     phases = [re.sub(r"mirth: ([a-z ]+).*", r"\1", line).strip() for line in lines]
     assert phases == [
         "warm start", "step size", "step size and spread", "decoherence length", "sampling", "done",
