@@ -56,6 +56,7 @@ def main() -> None:
         "--sets", nargs="+", default=["airfoil", "energy", "ionosphere", "bikesharing", "protein"]
     )
     parser.add_argument("--gains", type=float, nargs="+", default=[0.02])
+    parser.add_argument("--effective", type=float, default=400, help="least effective draws")
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", help="name of the result file")
@@ -74,7 +75,9 @@ def main() -> None:
         budget = {"n_warmup": warmup, "n_samples": draws}
         runs = {"fixed": mirth.MILE(**budget)}
         for gain in args.gains:
-            runs[f"auto {gain:g}"] = mirth.MILE(**budget, budget="auto", min_gain=gain)
+            runs[f"auto {gain:g}"] = mirth.MILE(
+                **budget, budget="auto", min_gain=gain, min_effective=args.effective
+            )
         found = {
             label: fit(name, rows, example.kind, method, args.members, args.seed)
             for label, method in runs.items()
@@ -90,6 +93,8 @@ def main() -> None:
                 f"{run['seconds']:6.1f} s ({run['seconds'] / full['seconds']:5.1%})",
                 flush=True,
             )
+            for note in run["notes"]:
+                print(f"    {note}")
     if args.save:
         print(save_result(args.save, {"arguments": vars(args), "table": table}))
 

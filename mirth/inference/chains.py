@@ -88,7 +88,7 @@ class ChainSettings(NamedTuple):
     unhealthy_chains: str = "keep"
     budget: str = "fixed"
     min_gain: float = 0.02
-    min_effective: float = 100.0
+    min_effective: float = 400.0
 
 
 class Shared(NamedTuple):

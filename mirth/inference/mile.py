@@ -75,7 +75,7 @@ class MILE(Configurable):
         ``min_gain`` and all chains together have ``min_effective`` effective draws.
     min_gain : float, default=0.02
         Least gain of the validation rows' pooled LPPD that pays for a doubling, nats per row.
-    min_effective : float, default=100
+    min_effective : float, default=400
         Least effective sample size in function space, all chains together.
     unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
         What happens when a chain is frozen, diverging, held at the cap of its step size or worse
@@ -131,7 +131,7 @@ class MILE(Configurable):
     use_validation_rows: bool | None = None
     budget: str = "fixed"
     min_gain: float = 0.02
-    min_effective: float = 100.0
+    min_effective: float = 400.0
     unhealthy_chains: str = "keep"
     start: DeepEnsemble | None = None
 

@@ -161,6 +161,12 @@ def test_a_display_of_ones_own(run: Any) -> None:
     # By Jensen's inequality the pooled LPPD is at least the mean of the chains'.
     assert lppd[-1] >= posterior.lppd_chain.mean()
     assert seen.num_closed == 1
+    # Of all chains together, from what the validation rows say of each draw.
+    assert all(np.isnan(r.num_effective) for r in seen.chunks if r.phase != "sampling")
+    assert 0 < seen.chunks[-1].num_effective < 3 * 10 * np.log10(3 * 10)
+    assert "effective draws/s" in str(seen.chunks[-1])
+    np.testing.assert_array_equal(seen.chunks[-1].L, posterior.tuning.L)
+    np.testing.assert_array_equal(seen.chunks[-1].step_size, posterior.tuning.step_size)
 
 
 def test_the_display_is_closed_after_an_error(run: Any) -> None:
