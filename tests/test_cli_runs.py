@@ -104,6 +104,8 @@ def test_run_writes_everything(finished: Path, config: Path) -> None:
     names = {"config.yaml", "environment.json", "chains", "log.txt", "model", "metrics.json",
              "manifest.json", "preprocess.skops", "report.html"}  # fmt: skip
     assert names <= {p.name for p in finished.iterdir()}
+    made_with = json.loads((finished / "environment.json").read_text())
+    assert made_with["seed"] == 0 and {"jax", "devices", "commit", "data"} <= made_with.keys()
     resolved = yaml.safe_load((finished / "config.yaml").read_text())
     assert resolved["method"]["start"]["patience"] == mirth.DeepEnsemble().patience
     assert resolved["method"]["n_warmup"] == 100

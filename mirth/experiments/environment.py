@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import subprocess
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("mirth", "jax", "numpy", "scikit-learn")
@@ -15,13 +17,14 @@ def environment() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``python``, ``platform``, ``devices``, ``cpu_kernel`` (whether the compiled kernel is used)
-        and the version of each of :data:`PACKAGES`.
+        ``python``, ``platform``, ``devices``, ``cpu_kernel`` (whether the compiled kernel is used),
+        ``commit`` (of mirth, if it runs from a checkout) and the version of each of
+        :data:`PACKAGES`.
 
     Examples
     --------
     >>> sorted(environment())
-    ['cpu_kernel', 'devices', 'jax', 'mirth', 'numpy', 'platform', 'python', 'scikit-learn']
+    ['commit', 'cpu_kernel', 'devices', 'jax', 'mirth', 'numpy', 'platform', 'python', 'scikit-learn']
     """
     import jax
 
@@ -32,8 +35,39 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu_kernel": cpu_kernel.status(),
+        "commit": commit(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.local_devices()],
     }
+
+
+def commit(root: Path = Path(__file__).parents[2]) -> str | None:
+    """Give the commit of a checkout; None if the folder is none.
+
+    Parameters
+    ----------
+    root : Path
+        Top folder of the checkout. A folder inside of one does not count: an installed mirth may
+        lie in the repository of somebody else.
+
+    Returns
+    -------
+    str or None
+        The commit's hash.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     commit(Path(folder)) is None
+    True
+    """
+    command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    top, _, name = found.stdout.strip().partition("\n")
+    return name if Path(top) == root.resolve() else None
 
 
 def describe(found: dict[str, Any]) -> str:

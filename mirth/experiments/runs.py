@@ -97,7 +97,7 @@ def start_run(
     path.mkdir(parents=True, exist_ok=True)
     with _held(path):
         file = {"path": data.path, "sha256": _file_hash(data.path)}
-        write_json(path / ENVIRONMENT, environment() | {"data": file})
+        write_json(path / ENVIRONMENT, environment() | {"seed": config.seed, "data": file})
         write_config(path / CONFIG, config)
         return _fit(path, config, prepared, verbose, show)
 
