@@ -23,8 +23,8 @@ def environment() -> dict[str, Any]:
 
     Examples
     --------
-    >>> sorted(environment())
-    ['commit', 'cpu_kernel', 'devices', 'jax', 'mirth', 'numpy', 'platform', 'python', 'scikit-learn']
+    >>> {"commit", "cpu_kernel", "devices", "jax", "mirth", "python"} <= environment().keys()
+    True
     """
     import jax
 
