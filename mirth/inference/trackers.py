@@ -20,7 +20,7 @@ import numpy as np
 from mirth.core.outcomes import MirthWarning
 from mirth.inference.monitor import ChainsReport, Monitor
 
-_SECONDS_TO_CLOSE = 30.0
+_SECONDS_TO_CLOSE = 10.0
 _MOST_METRICS = 1000  # of one request to MLflow
 _LONGEST_TAG = 5000  # of MLflow, in characters
 
@@ -115,7 +115,7 @@ class _Tracker(Monitor):
         self._send(lambda sink: sink.succeed())
 
     def close(self) -> None:
-        """Wait until everything is written, half a minute at most; another run may follow."""
+        """Wait until everything is written, ten seconds at most; another run may follow."""
         worker, is_silent = self._worker, self._is_silent
         self._worker, self._is_silent, self._step = None, False, 0
         error = None if worker is None else worker.finish()
