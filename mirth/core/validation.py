@@ -215,14 +215,14 @@ def check_duration(argument: str, value: object) -> float:
     >>> check_duration("max_time", "soon")
     Traceback (most recent call last):
     ...
-    ValueError: max_time='soon' is no length of time; give seconds or text such as '90s' or '2h'.
+    ValueError: max_time='soon' must be a length of time: seconds, or text such as '90s' or '2h'.
     """
     if not isinstance(value, str):
         return check_real(argument, value, low=0, low_open=True)
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)?\s*", value)
     if found is None or not float(found[1]):
         raise ValueError(
-            f"{argument}={value!r} is no length of time; give seconds or text such as '90s' or "
+            f"{argument}={value!r} must be a length of time: seconds, or text such as '90s' or "
             "'2h'."
         )
     return float(found[1]) * _SECONDS[found[2] or "s"]

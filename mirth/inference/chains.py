@@ -17,6 +17,7 @@ from mirth.core.stored import StoredArray
 from mirth.core.types import Key
 from mirth.inference.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
+from mirth.model import in_row_blocks
 from mirth.samplers import (
     MCLMC,
     MCLMCInfo,
@@ -87,7 +88,7 @@ class ChainSettings(NamedTuple):
     unhealthy_chains: str = "keep"
     budget: str = "fixed"
     min_gain: float = 0.02
-    min_effective: float = 100.0
+    min_effective: float = 400.0
 
 
 class Shared(NamedTuple):
@@ -136,6 +137,7 @@ class EnsembleChains:
         self.flat = np.asarray(jax.vmap(lambda p: ravel_pytree(p)[0])(params))
         self.num_params = self.flat.shape[1]
         rows = problem.all_rows() if settings.use_validation_rows else problem.train
+        self.block_size = problem.choose_block_size(one, rows)
         subset_key = purpose_key(problem.seed, Purpose.SUBSET)
         self.shared = problem.placement.put_shared(
             Shared(
@@ -196,7 +198,9 @@ class EnsembleChains:
             # The sum that Model.log_density is, but with parameters of its own for each term: so
             # each gradient is put together as one vector, not added leaf by leaf.
             log_prior = model.log_prior(self.unravel(flat))
-            return log_prior + model.log_likelihood(self.unravel(flat), batch)
+            return log_prior + in_row_blocks(
+                model.log_likelihood, self.unravel(flat), batch, self.block_size
+            )
 
         return logdensity
 

@@ -44,6 +44,7 @@ RANGES: Mapping[str, Range] = {
     "seed": NATURAL,
     "validation_fraction": FRACTION,
     "chunk_steps": COUNT,
+    "data_block_size": COUNT,
     "checkpoint_seconds": NON_NEGATIVE,
 }
 """Ranges of the numbers that :func:`infer` takes."""
@@ -80,6 +81,7 @@ def infer(
     validation_fraction: float = 0.1,
     placement: Placement | None = None,
     chunk_steps: int | None = None,
+    data_block_size: int | None = None,
     verbose: int | bool = False,
     monitors: Sequence[Monitor] = (),
     max_time: float | str | None = None,
@@ -110,6 +112,10 @@ def infer(
         Devices; None chooses by platform.
     chunk_steps : int, optional
         Steps of a compiled chunk; None finds a number that takes about a second.
+    data_block_size : int, optional
+        Most rows that a gradient takes at a time: the memory for activations does not grow with
+        the rows. It changes results only to rounding. None chooses by
+        :meth:`~mirth.inference.problem.Problem.choose_block_size`.
     verbose : int or bool, default=False
         Show the progress: 1 bars on a terminal or in a notebook and plain lines elsewhere, 2
         plain lines.
@@ -162,11 +168,9 @@ def infer(
     """
     configure_cpu_devices()
     method = resolve_method(method)
-    RANGES["num_chains"].check("num_chains", num_chains)
-    RANGES["seed"].check("seed", seed)
-    RANGES["checkpoint_seconds"].check("checkpoint_seconds", checkpoint_seconds)
-    if chunk_steps is not None:
-        RANGES["chunk_steps"].check("chunk_steps", chunk_steps)
+    numbers = {"num_chains": num_chains, "seed": seed}
+    sizes: dict[str, Any] = {"chunk_steps": chunk_steps, "data_block_size": data_block_size}
+    _check_numbers(**numbers, **sizes, checkpoint_seconds=checkpoint_seconds)
     deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
     location = _location(draws_store, out)
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
@@ -177,33 +181,41 @@ def infer(
         stack.callback(Monitors(listening).close)
         recorder = Recorder()
         if out is not None:
-            settings = {
+            settings = numbers | {
                 "model": describe(model),
                 "method": describe(method),
-                "num_chains": num_chains,
-                "seed": seed,
                 "validation_fraction": validation_fraction,
                 "data": data_hash(*_arrays(dataset), *_arrays(validation)),
                 "draws_store": location,
+                # The same draws bit by bit need the same blocks.
+                "data_block_size": data_block_size,
             }
-            folder = RunFolder(
-                out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
+            recorder = stack.enter_context(
+                RunFolder(
+                    out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
+                )
             )
-            recorder = stack.enter_context(folder)
-            listening.append(folder.status)
+            listening.append(recorder.status)
         problem = Problem(
+            **numbers,
             model=model,
             train=train,
             validation=held,
-            num_chains=num_chains,
-            seed=seed,
             placement=placement or Placement.automatic(num_chains),
             monitor=Monitors(listening),
             recorder=recorder,
             deadline=deadline,
-            chunk_steps=chunk_steps,
+            **sizes,
+            draws_on_disk=out is not None,
         )
         return method.run(problem)
+
+
+def _check_numbers(**values: Any) -> None:
+    """Check the ranges of numbers that are given."""
+    for name, value in values.items():
+        if value is not None:
+            RANGES[name].check(name, value)
 
 
 def _check_monitors(monitors: Sequence[Monitor]) -> list[Monitor]:

@@ -257,10 +257,13 @@ class ChainLoop:
         info = jax.eval_shape(self.step_fn, key, one, 0, shared)[1]
         draw = jax.eval_shape(self.keep_fn, one, info, shared)[1]
         num_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(draw))
-        num_chains = jax.tree.leaves(carry)[0].shape[0]
-        fits = _MAX_BUFFER_BYTES // max(1, num_bytes * num_chains)
-        # A phase that keeps fewer draws than another still shares its program.
-        return int(np.clip(fits, 1, _MAX_KEPT_PER_CHUNK))
+        return kept_per_chunk(num_bytes * jax.tree.leaves(carry)[0].shape[0])
+
+
+def kept_per_chunk(draw_bytes: int) -> int:
+    """Give the number of draws that a chunk may keep, from the bytes of a draw of all chains."""
+    # A phase that keeps fewer draws than another still shares its program.
+    return int(np.clip(_MAX_BUFFER_BYTES // max(1, draw_bytes), 1, _MAX_KEPT_PER_CHUNK))
 
 
 def _zeros(shapes: Any) -> Any:

@@ -12,6 +12,7 @@ from mirth.inference.budget import BUDGETS
 from mirth.inference.chains import ChainSettings, EnsembleChains
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.health import POLICIES
+from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
 from mirth.samplers import SCHEMES, MILETuner
@@ -74,7 +75,7 @@ class MILE(Configurable):
         ``min_gain`` and all chains together have ``min_effective`` effective draws.
     min_gain : float, default=0.02
         Least gain of the validation rows' pooled LPPD that pays for a doubling, nats per row.
-    min_effective : float, default=100
+    min_effective : float, default=400
         Least effective sample size in function space, all chains together.
     unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
         What happens when a chain is frozen, diverging, held at the cap of its step size or worse
@@ -130,7 +131,7 @@ class MILE(Configurable):
     use_validation_rows: bool | None = None
     budget: str = "fixed"
     min_gain: float = 0.02
-    min_effective: float = 100.0
+    min_effective: float = 400.0
     unhealthy_chains: str = "keep"
     start: DeepEnsemble | None = None
 
@@ -180,7 +181,6 @@ class MILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         assert self.start is not None
-        params, report = self.start.optimise(problem, time_share=_START_SHARE)
         settings = ChainSettings(
             tuner=self.tuner(),
             integrator=self.integrator,
@@ -193,4 +193,6 @@ class MILE(Configurable):
             min_gain=self.min_gain,
             min_effective=self.min_effective,
         )
+        announce_memory(settings, problem)
+        params, report = self.start.optimise(problem, time_share=_START_SHARE)
         return ChainRun(EnsembleChains(settings, problem, params), report).run()

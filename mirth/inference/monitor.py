@@ -125,8 +125,11 @@ class Monitor:
     Chain 3 does not move.
     """
 
+    def on_start(self, sentence: str) -> None:
+        """Hear what memory the run will need, before anything runs."""
+
     def on_note(self, sentence: str) -> None:
-        """Hear what a person should know: memory, a sick chain, an early end."""
+        """Hear what a person should know: a sick chain, an early end."""
 
     def on_epochs(self, epochs: np.ndarray, losses: np.ndarray, seconds: float) -> None:
         """Hear of the optimisation: epochs and best validation losses of the members."""
@@ -152,6 +155,11 @@ class Monitors(Monitor):
 
     def __init__(self, monitors: Sequence[Monitor]):
         self.monitors = tuple(monitors)
+
+    def on_start(self, sentence: str) -> None:
+        """Pass it on."""
+        for monitor in self.monitors:
+            monitor.on_start(sentence)
 
     def on_note(self, sentence: str) -> None:
         """Pass it on."""

@@ -8,12 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from mirth.core.types import Batch
+from mirth.core.types import Batch, Params
 from mirth.inference.budget import Deadline
 from mirth.inference.monitor import Monitor
 from mirth.inference.placement import Placement
 from mirth.inference.recorder import Recorder
-from mirth.model import Model
+from mirth.model import Model, activation_bytes
+
+_CPU_WHOLE_BYTES = 4 * 2**20
+_CPU_BLOCK_BYTES = 2**20
+_MIN_BLOCK_ROWS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Problem:
         Limit of the time of the run.
     chunk_steps : int, optional
         Steps of a compiled chunk; None finds a number by time. The draws do not depend on it.
+    data_block_size : int, optional
+        Most rows of a gradient at a time; None lets :meth:`choose_block_size` choose.
+    draws_on_disk : bool, default=False
+        Whether draws leave the memory while the chains run.
     """
 
     model: Model
@@ -53,6 +61,8 @@ class Problem:
     recorder: Recorder
     deadline: Deadline
     chunk_steps: int | None = None
+    data_block_size: int | None = None
+    draws_on_disk: bool = False
 
     def all_rows(self) -> Batch:
         """Training and validation rows together."""
@@ -60,6 +70,46 @@ class Problem:
         if first.weights is not None or second.weights is not None:
             first, second = first.weighted(), second.weighted()
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+    def chains_at_once(self) -> int:
+        """Chains that one device runs at the same time."""
+        placement = self.placement
+        if placement.sequential:
+            return 1
+        return placement.padded(self.num_chains) // len(placement.devices)
+
+    def choose_block_size(self, params: Params, rows: Batch) -> int | None:
+        """Choose how many rows a gradient takes at a time; None means all of them.
+
+        On a CPU all rows, if their activations need at most 4 MiB; else as many as keep 1 MiB
+        (about the second-level cache of a core), but at least 256. That was the fastest size or
+        nearly so, with the compiled kernel and by XLA (``docs/performance.md``). On an accelerator
+        all rows, unless the activations of its chains need more than half of its memory.
+
+        Parameters
+        ----------
+        params : pytree of arrays, or of their shapes
+            Parameters of one chain.
+        rows : Batch of arrays, or of their shapes
+            All rows.
+        """
+        num_rows, wanted = rows.x.shape[0], self.data_block_size
+        if wanted is None:
+            most, block_bytes = _activation_limits(self.placement.devices[0])
+            per_row = self.chains_at_once() * activation_bytes(self.model, params, rows)
+            if most is None or num_rows * per_row <= most:
+                return None
+            wanted = max(_MIN_BLOCK_ROWS, block_bytes // per_row)
+        return wanted if wanted < num_rows else None
+
+
+def _activation_limits(device: jax.Device) -> tuple[int | None, int]:
+    """Bytes of activations beyond which blocks are cut (None: never), and those of a block."""
+    if device.platform == "cpu":
+        return _CPU_WHOLE_BYTES, _CPU_BLOCK_BYTES
+    # Of all the memory, not of what is free now: a run that is taken up must choose the same.
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return (limit // 2, limit // 2) if limit else (None, 0)
 
 
 def features_first(batch: Batch) -> tuple[Array, Shaped[Array, "data ..."], Array | None]:

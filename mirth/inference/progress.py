@@ -35,6 +35,10 @@ class LineMonitor(Monitor):
         """Say it at once."""
         self._say(sentence, is_due=True)
 
+    def on_start(self, sentence: str) -> None:
+        """Say it, without a claim on the next ten seconds."""
+        print(f"mirth: {sentence}", file=self._stream or sys.stderr, flush=True)
+
     def on_epochs(self, epochs: np.ndarray, losses: np.ndarray, seconds: float) -> None:
         """Say it if it is time."""
         self._say(f"warm start: {describe_epochs(epochs, losses)}", is_due=False)
@@ -91,6 +95,10 @@ class BarMonitor(Monitor):
         from rich.text import Text
 
         self._live.update(Group(self._progress, Text(words), *below))
+
+    def on_start(self, sentence: str) -> None:
+        """Print it above the bars."""
+        self._live.console.print(sentence, markup=False, highlight=False)
 
     def on_note(self, sentence: str) -> None:
         """Print it above the bars."""

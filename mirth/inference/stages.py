@@ -28,6 +28,7 @@ from mirth.inference.warm_start import WarmStartReport
 from mirth.samplers import gradients_per_step
 
 STAGE = "chains"
+_SECONDS_BETWEEN_ESTIMATES = 2.0  # of the effective sample size: one takes some milliseconds
 
 
 class ChainRun:
@@ -47,6 +48,7 @@ class ChainRun:
         self.progress = Progress.new(chains)
         self.trace = FunctionTrace()
         self.positions = chains.flat
+        self._effective, self._estimated_at = np.nan, -np.inf
 
     def run(self) -> Posterior:
         """Tune, sample, and put the result together."""
@@ -174,7 +176,11 @@ class ChainRun:
             reviews.hear(report)
             clock.note()
             lppd = pooled(self._log_prob(report.carry)[progress.health.kept()])
-            self._tell(report, lppd, self.trace.num_effective(progress.health.kept()))
+            is_over = report.step >= report.num_steps
+            if is_over or time.monotonic() - self._estimated_at >= _SECONDS_BETWEEN_ESTIMATES:
+                self._effective = self.trace.num_effective(progress.health.kept())
+                self._estimated_at = time.monotonic()
+            self._tell(report, lppd, self._effective)
             self._offer(report.carry, draws)
             return self.problem.deadline.has_passed()
 

@@ -41,6 +41,10 @@ class StatusFile(Monitor):
         record = {**self._status, "time": now, "pid": os.getpid(), "peak_bytes": peak_memory()}
         write_json(self._path, finite(record))
 
+    def on_start(self, sentence: str) -> None:
+        """Note what memory the run will need."""
+        self.write(state="running", phase="starting", memory=sentence)
+
     def on_note(self, sentence: str) -> None:
         """Keep the last sentences."""
         self._notes = [*self._notes, sentence][-_MAX_NOTES:]

@@ -79,6 +79,10 @@ class _Tracker(Monitor):
     def _open(self) -> _Sink:
         raise NotImplementedError
 
+    def on_start(self, sentence: str) -> None:
+        """Send it as text."""
+        self.on_note(sentence)
+
     def on_note(self, sentence: str) -> None:
         """Send it as text."""
         now, step = time.time(), self._step

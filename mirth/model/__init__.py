@@ -5,6 +5,7 @@ from mirth.model.mlp import ACTIVATIONS, MLP
 from mirth.model.model import Model
 from mirth.model.network import FunctionalNetwork, Network
 from mirth.model.priors import NormalPrior, Prior
+from mirth.model.row_blocks import activation_bytes, in_row_blocks
 
 __all__ = [
     "ACTIVATIONS",
@@ -18,4 +19,6 @@ __all__ = [
     "Normal",
     "NormalPrior",
     "Prior",
+    "activation_bytes",
+    "in_row_blocks",
 ]

@@ -93,7 +93,7 @@ class MLP:
 
     def init(self, key: Key, x: Float[Array, "data features"]) -> Params:
         """Draw first parameters: a tuple of ``{"weight": (out, in), "bias": (out,)}``."""
-        sizes = (x.shape[1], *self.hidden_layer_sizes, self.num_outputs)
+        sizes = self.widths(x.shape[1])
         shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
         gains = [_GAINS.get(self.activation, _RECTIFIER_GAIN)] * (len(shapes) - 1) + [1.0]
         # One draw for all weights and one for all biases: a draw per layer compiles for seconds.
@@ -114,6 +114,10 @@ class MLP:
     ) -> Float[Array, "data outputs"]:
         """Compute the outputs, axes (data, outputs)."""
         return self._forward(params, x.T)[-1].T
+
+    def widths(self, num_features: int) -> tuple[int, ...]:
+        """Give the number of features and the units of each layer."""
+        return (num_features, *self.hidden_layer_sizes, self.num_outputs)
 
     def sum_log_likelihood(
         self,
@@ -197,7 +201,7 @@ def _value_and_gradient(
     rule has only to scale it. On a CPU a compiled kernel does both passes, if it can.
     """
     inputs, activation = x.T, network.activation
-    widths = (x.shape[1], *network.hidden_layer_sizes, network.num_outputs)
+    widths = network.widths(x.shape[1])
     if is_compiled := cpu_kernel.is_fit(activation, widths, _common_dtype(params, x)):
         flat = cpu_kernel.flatten(params)
         kept, outputs = cpu_kernel.forward(flat, inputs, widths, activation)

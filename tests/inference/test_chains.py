@@ -246,6 +246,8 @@ def test_impossible_rows_are_named(data: mirth.Dataset) -> None:
         ({"validation_fraction": 0.0}, ValueError, "validation_fraction=0.0"),
         ({"validation_fraction": 1.0}, ValueError, "validation_fraction=1.0"),
         ({"chunk_steps": 0}, ValueError, "chunk_steps=0"),
+        ({"data_block_size": 0}, ValueError, "data_block_size=0"),
+        ({"data_block_size": 2.0}, TypeError, "data_block_size=2.0"),
     ],
 )
 def test_bad_arguments_are_named(
@@ -267,3 +269,12 @@ def test_methods_by_name(data: mirth.Dataset, model: mirth.Model) -> None:
         mirth.infer(model, data, 3)
     with pytest.raises(TypeError, match=r"mirth\.MILE"):
         mirth.infer(model, data, mirth.MILE)  # the class instead of an object
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_blocks_of_rows_change_the_draws_to_rounding_only(
+    base: Posterior, run: Any, sequential: bool
+) -> None:
+    blocks = run(num_chains=3, num_devices=1, sequential=sequential, data_block_size=9)
+    np.testing.assert_allclose(blocks.positions(), base.positions(), atol=ROUNDING)
+    assert (blocks.sample_stats["logdensity"] != base.sample_stats["logdensity"]).any()

@@ -88,7 +88,10 @@ def test_every_parameter_of_mile_changes_the_draws(
 
 
 def test_no_parameter_is_forgotten() -> None:
-    assert set(MILE_CASES) == {field.name for field in dataclasses.fields(mirth.MILE)}
+    # They act on longer runs and on sick chains: test_budget.py, test_health_policy.py.
+    elsewhere = {"budget", "min_gain", "min_effective", "unhealthy_chains"}
+    fields = {field.name for field in dataclasses.fields(mirth.MILE)}
+    assert set(MILE_CASES) | elsewhere == fields
     assert set(DEEP_ENSEMBLE_CASES) == {f.name for f in dataclasses.fields(mirth.DeepEnsemble)}
 
 
@@ -173,6 +176,10 @@ def test_mile_starts_from_the_deep_ensemble(
         ("max_params", 0, ValueError),
         ("max_kept", 3, ValueError),
         ("cap_shrink", 1.0, ValueError),
+        ("budget", "automatic", ValueError),
+        ("min_gain", -0.1, ValueError),
+        ("min_effective", np.inf, ValueError),
+        ("unhealthy_chains", "dropped", ValueError),
         ("cap_growth", 0.9, ValueError),
         ("integrator", "mclachlen", ValueError),
         ("diagonal_preconditioning", "no", TypeError),

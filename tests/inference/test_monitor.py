@@ -76,6 +76,9 @@ class Listener(Monitor):
         self.heard: list[str] = []
         self.error = error
 
+    def on_start(self, sentence: str) -> None:
+        self.heard.append(sentence)
+
     def on_note(self, sentence: str) -> None:
         self.heard.append(sentence)
 
@@ -97,13 +100,14 @@ class Listener(Monitor):
 def test_everyone_hears_everything() -> None:
     listeners = [Listener(), Listener()]
     together = Monitors(listeners)
+    together.on_start("start")
     together.on_note("note")
     together.on_epochs(np.ones(2), LOSSES, 0.1)
     together.on_chunk(report())
     together.on_end(np.zeros(2))
     together.close()
     for one in listeners:
-        assert one.heard == ["note", "epochs", "chunk", "end", "close"]
+        assert one.heard == ["start", "note", "epochs", "chunk", "end", "close"]
 
 
 def test_all_are_closed_even_if_some_fail() -> None:

@@ -71,13 +71,22 @@ def test_the_bar_shows_phases_on_standard_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TERM", "xterm")
     monitor = progress.make_monitor(1)
     assert isinstance(monitor, progress.BarMonitor)
+    monitor.on_start("This run needs little.")
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
     monitor.on_chunk(report(40, lppd=0.25))
     monitor.on_chunk(report(100, lppd=0.25))
     monitor.on_end(np.zeros(2))
     monitor.close()
     text = err.getvalue()
-    for words in ("warm start", "epoch 5", "loss 1.500", "step size", "100/100", "LPPD 0.250"):
+    for words in (
+        "needs little",
+        "warm start",
+        "epoch 5",
+        "loss 1.500",
+        "step size",
+        "100/100",
+        "LPPD 0.250",
+    ):
         assert words in text
     assert "\x1b[?25h" in text  # the cursor is back
     assert out.getvalue() == ""  # which a pipe may read
@@ -176,6 +185,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
 def test_bars_in_a_notebook(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
     monitor = progress.make_monitor(1)
     assert isinstance(monitor, progress.BarMonitor)
+    monitor.on_start("This run needs little.")
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
     monitor.on_chunk(report(40))
     monitor.on_note("A note.")
@@ -183,7 +193,7 @@ def test_bars_in_a_notebook(notebook: Notebook, capsys: pytest.CaptureFixture[st
     monitor.close()
     widgets = [thing for thing in notebook.shown if not isinstance(thing, str)]
     texts = [thing for thing in notebook.shown if isinstance(thing, str)]
-    assert texts == ["A note.\n"]  # and no empty output
+    assert texts == ["This run needs little.\n", "A note.\n"]  # and no empty output
     (last,) = widgets[0].inside
     assert len(widgets) == 1
     assert "100/100" in last and "LPPD 0.250" in last and "chain" not in last
@@ -238,7 +248,8 @@ def test_lines_of_a_run(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
     run(n_warmup=10, n_samples=3, verbose=2)
     out, err = capfd.readouterr()
     assert out == ""
-    lines = err.splitlines()
+    first, *lines = err.splitlines()
+    assert first.startswith("mirth: This run needs about")
     phases = [re.sub(r"mirth: ([a-z ]+).*", r"\1", line).strip() for line in lines]
     assert phases == [
         "warm start", "step size", "step size and spread", "decoherence length", "sampling", "done",
@@ -284,6 +295,12 @@ def test_a_display_of_ones_own(run: Any) -> None:
     # By Jensen's inequality the pooled LPPD is at least the mean of the chains'.
     assert lppd[-1] >= posterior.lppd_chain.mean()
     assert seen.num_closed == 1
+    # Of all chains together, from what the validation rows say of each draw.
+    assert all(np.isnan(r.num_effective) for r in seen.chunks if r.phase != "sampling")
+    assert 0 < seen.chunks[-1].num_effective < 3 * 10 * np.log10(3 * 10)
+    assert "effective draws/s" in str(seen.chunks[-1])
+    np.testing.assert_array_equal(seen.chunks[-1].L, posterior.tuning.L)
+    np.testing.assert_array_equal(seen.chunks[-1].step_size, posterior.tuning.step_size)
 
 
 def test_the_display_is_closed_after_an_error(run: Any) -> None:

@@ -153,6 +153,7 @@ def test_an_ensemble_has_a_folder_too(data: Any, model: Any, tmp_path: Any) -> N
     [
         ({"seed": 1}, "seed=0, not 1"),
         ({"num_chains": 3}, "num_chains=2, not 3"),
+        ({"data_block_size": 9}, "data_block_size=None, not 9"),
         ({"n_warmup": 31}, "method.n_warmup=30, not 31"),
         ({"n_samples": 10}, "method.n_samples=20, not 10"),
         ({"likelihood": mirth.Normal(link="exp")}, "likelihood.link='softplus', not 'exp'"),

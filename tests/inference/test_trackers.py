@@ -56,6 +56,7 @@ def read_events(folder: Path) -> tuple[Curves, list[tuple[int, str]]]:
 
 def test_events_of_a_report(tmp_path: Path) -> None:
     monitor = mirth.TensorBoardMonitor(tmp_path / "new" / "events")
+    monitor.on_start("This run needs little.")
     monitor.on_note("Before the chains.")
     monitor.on_epochs(np.array([3, 7, 5]), np.array([1.0, np.inf, 2.0]), 0.1)
     monitor.on_chunk(report(first_step=60, num_effective=50.0, effective_per_second=2.5))
@@ -91,7 +92,11 @@ def test_events_of_a_report(tmp_path: Path) -> None:
     }
     for tag, curve in expected.items():
         assert curves[tag] == [(step, np.float32(value)) for step, value in curve], tag
-    assert notes == [(0, "Before the chains."), (100, "Chain 2 diverges.")]
+    assert notes == [
+        (0, "This run needs little."),
+        (0, "Before the chains."),
+        (100, "Chain 2 diverges."),
+    ]
 
 
 def test_nothing_finite_is_nothing_written(tmp_path: Path) -> None:
