@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import filelock
@@ -277,6 +278,28 @@ def test_bad_configurations_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_missing_tracker_leaves_nothing(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it could not be found
+    result = invoke("run", config, "--out", tmp_path / "run", "--set", "track=[mlflow]")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: track=['mlflow']: MLflowMonitor needs the package")
+    assert "pip install 'mirth[mlflow]'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracked_run(finished: Path, config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = invoke("run", config, "--out", run, "--set", "track=[tensorboard]")
+    assert result.exit_code == 0, result.output
+    (events,) = (run / "tensorboard").iterdir()
+    assert events.stat().st_size > 1000
+    np.testing.assert_array_equal(draws(run), draws(finished))
+    assert load_estimator(run / "model").monitors is None
+    assert "is finished already" in invoke("resume", run).output
+
+
 def test_folders_that_are_in_use(finished: Path, config: Path, tmp_path: Path) -> None:
     assert "go on by: mirth resume" in invoke("run", config, "--out", finished).stderr
     for name in ("lock", "environment.json"):  # left by a process that was killed at once
@@ -401,10 +424,17 @@ def test_every_value_reaches_the_estimator(
             "method": method, "n_members": 3, "seed": 8, "checkpoint_seconds": 9.0,
             "max_time": "1h",
             "draws_store": "memory://draws",
+            "track": ["tensorboard", "mlflow", "tensorboard"],
         }
     )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
     mirth.experiments.start_run(config, tmp_path / "run", verbose=2)
-    assert found["estimator"].get_params(deep=False) == {
+    parameters = found["estimator"].get_params(deep=False)
+    events, server = parameters.pop("monitors")
+    assert isinstance(events, mirth.TensorBoardMonitor)
+    assert isinstance(server, mirth.MLflowMonitor)
+    assert (events.folder, server.run_name) == (tmp_path / "run" / "tensorboard", "run")
+    assert parameters == {
         "hidden_layer_sizes": (5, 4),
         "activation": "tanh",
         "likelihood": "homoscedastic",
@@ -418,7 +448,6 @@ def test_every_value_reaches_the_estimator(
         "run_directory": tmp_path / "run" / "chains",
         "checkpoint_seconds": 9.0,
         "max_time": "1h",
-        "monitors": None,
         "draws_store": "memory://draws",
     }
     assert len(found["prepared"].case.y_test) == 30

@@ -13,7 +13,7 @@ import pytest
 # Needed by some users only, so each is imported where it is used.
 UNWANTED = (
     "matplotlib", "pandas", "zarr", "skops", "typer", "rich", "pydantic", "yaml",
-    "blackjax", "flax", "ray",
+    "blackjax", "flax", "ray", "tensorboardX", "mlflow",
 )  # fmt: skip
 
 # Runs in a fresh interpreter, because this one has long imported and started everything.

@@ -24,6 +24,7 @@ from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
 from mirth.inference import METHODS, DeepEnsemble
 from mirth.inference.infer import RANGES as INFER_RANGES
+from mirth.inference.trackers import TRACKERS
 from mirth.model import MLP, NormalPrior
 from mirth.model.mlp import ACTIVATIONS
 
@@ -215,6 +216,12 @@ class RunConfig(Section):
         json_schema_extra={"type": ["number", "string", "null"]},
     )
     draws_store: str | None = _field(BNNRegressor, "draws_store")
+    track: tuple[str, ...] = Field(
+        (),
+        description="Where else the progress goes: tensorboard (the folder tensorboard of the "
+        "run), mlflow (a run with the name of the folder).",
+        json_schema_extra={"items": {"type": "string", "enum": list(TRACKERS)}},
+    )
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -225,8 +232,10 @@ class RunConfig(Section):
         return values
 
     def check(self) -> None:
-        """Check the name of the task, too."""
+        """Check the names, too."""
         check_name("task", self.task, TASKS)
+        for name in self.track:
+            check_name("track", name, TRACKERS)
         if self.max_time is not None:
             check_duration("max_time", self.max_time)
         super().check()

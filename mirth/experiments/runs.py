@@ -7,6 +7,7 @@
 ``log.txt``          what was said, with the time
 ``error.txt``        why the last try ended, if it was an error
 ``lock``             held by the process that works on the run
+``tensorboard``      the progress as TensorBoard events, if the configuration says so
 =================== ====================================================================
 
 At the end come the files of :func:`mirth.experiments.fit_table`; ``manifest.json`` is the last.
@@ -36,8 +37,10 @@ from mirth.experiments.config import RunConfig, parse_config
 from mirth.experiments.config_files import read_config, write_config
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.tables import Prepared, fit_into, prepare
+from mirth.inference import Monitor
 from mirth.inference.draws import open_store, store_location
 from mirth.inference.run_folder import LOCK, RunFolderError
+from mirth.inference.trackers import TRACKERS
 from mirth.model import NormalPrior
 from mirth.report import Table
 
@@ -211,6 +214,7 @@ def _prepare(config: RunConfig) -> Prepared:
     data = config.data
     if config.draws_store is not None:
         open_store(config.draws_store)  # an unknown protocol is heard of before a folder is made
+    _trackers(config, Path())  # a missing library, too
     prepared = prepare(
         data.path, data.target, config.task, data.test_fraction, config.seed, data.drop
     )
@@ -218,6 +222,14 @@ def _prepare(config: RunConfig) -> Prepared:
         known = LIKELIHOODS if prepared.case.task == "regression" else ["categorical"]
         check_name(f"model.likelihood (for a {prepared.case.task})", config.model.likelihood, known)
     return prepared
+
+
+def _trackers(config: RunConfig, path: Path) -> list[Monitor]:
+    """Make the monitors that the configuration asks for; they write nothing yet."""
+    try:
+        return [TRACKERS[name](path) for name in dict.fromkeys(config.track)]
+    except ImportError as error:
+        raise ValueError(f"track={list(config.track)}: {error}") from error
 
 
 def _fit(
@@ -241,6 +253,7 @@ def _fit(
         run_directory=path / CHAINS,
         checkpoint_seconds=config.checkpoint_seconds,
         max_time=config.max_time,
+        monitors=_trackers(config, path),
         draws_store=config.draws_store,
         **options,
     )

@@ -6,6 +6,7 @@ from mirth.inference.mile import MILE
 from mirth.inference.monitor import ChainsReport, Monitor
 from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Posterior, TuningReport
+from mirth.inference.trackers import MLflowMonitor, TensorBoardMonitor
 from mirth.inference.warm_start import WarmStartReport
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "MILE",
     "ChainsReport",
     "DeepEnsemble",
+    "MLflowMonitor",
     "Monitor",
     "Placement",
     "Posterior",
+    "TensorBoardMonitor",
     "TuningReport",
     "WarmStartReport",
     "configure_cpu_devices",

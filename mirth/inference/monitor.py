@@ -40,6 +40,14 @@ class ChainsReport:
         while tuning.
     effective_per_second : float
         The same per second of sampling.
+    first_step : int
+        Steps of the phases before.
+
+    Examples
+    --------
+    >>> one = np.ones(2)
+    >>> str(ChainsReport("sampling", 10, 40, 5.0, 0.25, one, one, one, np.zeros(2)))
+    '5 steps/s, 6 s left, step size 1, energy error 1, validation LPPD 0.250'
     """
 
     phase: str
@@ -53,6 +61,7 @@ class ChainsReport:
     num_divergent: np.ndarray
     num_effective: float = math.nan
     effective_per_second: float = math.nan
+    first_step: int = 0
 
     @classmethod
     def of(
@@ -62,6 +71,7 @@ class ChainsReport:
         L: np.ndarray,
         num_effective: float = math.nan,
         seconds: float = math.nan,
+        first_step: int = 0,
     ) -> ChainsReport:
         """Put together what the loop reports and what is known of the chains."""
         stats = chunk.stats
@@ -77,6 +87,7 @@ class ChainsReport:
             num_divergent=np.asarray(stats.num_divergent),
             num_effective=num_effective,
             effective_per_second=num_effective / max(seconds, 1e-9),
+            first_step=first_step,
         )
 
     @property
@@ -100,7 +111,19 @@ class ChainsReport:
 
 
 class Monitor:
-    """Silent base: what a display is told. Every method may be left as it is."""
+    """Silent base: what a display is told. Every method may be left as it is.
+
+    Pass instances as ``monitors`` to :func:`infer` or to an estimator. An error of a monitor ends
+    the run.
+
+    Examples
+    --------
+    >>> class Printer(Monitor):
+    ...     def on_note(self, sentence):
+    ...         print(sentence)
+    >>> Printer().on_note("Chain 3 does not move.")
+    Chain 3 does not move.
+    """
 
     def on_start(self, sentence: str) -> None:
         """Hear what memory the run will need, before anything runs."""

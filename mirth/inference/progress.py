@@ -60,24 +60,41 @@ class BarMonitor(Monitor):
         from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         console = Console(stderr=True)
+        # Nothing here may be longer: a row that does not fit into 80 columns loses its bar.
         self._progress = Progress(
-            TextColumn("{task.description:>22}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[count]}"),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[score]}"),
             console=console,
         )
-        self._live = Live(self._progress, console=console)
+        # What a program prints for a pipe must not land on standard error with the bars.
+        is_shared = sys.stdout.isatty() or console.is_jupyter
+        self._live = Live(self._progress, console=console, redirect_stdout=is_shared)
         self._tasks: dict[str, Any] = {}
 
-    def _task(self, name: str, total: int | None) -> Any:
+    def _move(self, name: str, done: int, total: int | None, count: str, score: str) -> None:
+        """Move the bar of a phase; those of earlier phases have come to rest."""
         self._live.start()
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total, words="")
-        return self._tasks[name]
+            for task in self._progress.tasks:
+                self._progress.update(task.id, total=task.total or task.completed)
+                self._progress.stop_task(task.id)
+            self._tasks[name] = self._progress.add_task(name, total=total, count="", score="")
+        self._progress.update(
+            self._tasks[name], completed=done, total=total, count=count, score=score
+        )
+
+    def _show(self, words: str, *below: Any) -> None:
+        """Say how things are below the bars."""
+        from rich.console import Group
+        from rich.text import Text
+
+        self._live.update(Group(self._progress, Text(words), *below))
 
     def on_start(self, sentence: str) -> None:
         """Print it above the bars."""
@@ -88,32 +105,31 @@ class BarMonitor(Monitor):
         self._live.console.print(sentence, markup=False, highlight=False)
 
     def on_epochs(self, epochs: np.ndarray, losses: np.ndarray, seconds: float) -> None:
-        """Move the bar of the optimisation."""
-        task = self._task("warm start", int(epochs.max()))
-        words = describe_epochs(epochs, losses)
-        self._progress.update(
-            task, completed=int(epochs.max()), total=int(epochs.max()), words=words
-        )
+        """Move the bar of the optimisation, which has no known end."""
+        epoch = int(epochs.max())
+        score = f"loss {np.nanmedian(losses):.3f}"
+        self._move("warm start", epoch, None, f"epoch {epoch}", score)
+        self._show(describe_epochs(epochs, losses))
 
     def on_chunk(self, report: ChainsReport) -> None:
         """Move the bar of the phase, and show the chains."""
-        from rich.console import Group
-
-        task = self._task(report.phase, report.num_steps)
-        self._progress.update(
-            task, completed=report.step, total=report.num_steps, words=str(report)
-        )
+        step, total = report.step, report.num_steps
+        self._move(report.phase, step, total, f"{step}/{total}", f"LPPD {report.lppd:.3f}")
         chains = {
             "step size": report.step_size,
             "L": report.L,
             "energy error": report.energy_error,
             "divergent steps": report.num_divergent,
         }
-        self._live.update(Group(self._progress, chain_table(chains)))
+        self._show(str(report), chain_table(chains))
 
     def close(self) -> None:
         """Leave the bars as they are, without the chains."""
-        self._live.update(self._progress)
+        if not self._live.is_started:
+            return
+        self._live.update(self._progress, refresh=True)  # a notebook shows no last state by itself
+        # There, the end would leave an empty output behind.
+        self._live.console.quiet = self._live.console.is_jupyter
         self._live.stop()
 
 

@@ -212,8 +212,11 @@ class ChainRun:
         """Tell the monitors of a chunk."""
         num = self.problem.num_chains
         L = np.asarray(report.carry.tuner.sampler.L)[:num]
-        seconds = self.progress.seconds["sampling"]
-        self.problem.monitor.on_chunk(ChainsReport.of(report, lppd, L, num_effective, seconds))
+        progress = self.progress
+        first = sum(progress.steps[: progress.phase])
+        seconds = progress.seconds["sampling"]
+        said = ChainsReport.of(report, lppd, L, num_effective, seconds, first)
+        self.problem.monitor.on_chunk(said)
 
     def _log_prob(self, state: Chain) -> np.ndarray:
         """Log of each chain's average probability of each validation row, over its draws so far."""

@@ -77,6 +77,7 @@ CASES = {
     "checkpoint_seconds": ("30", -1.0),
     "max_time": ([1], "soon"),
     "draws_store": (3, None),
+    "track": ("tensorboard", ["tensorboard", "mlfow"]),
 }
 ENSEMBLE_CASES = {f"method.{name}": case for name, case in START.items()}
 
@@ -150,6 +151,10 @@ def test_misspelt_names_are_named(path: str, case: Any, method: str) -> None:
         (at("method.phase_fractions", [1.0, "a", 0.0]), "method.phase_fractions.1='a' must be a"),
         (at("method.name", "mill"), "method.name='mill' is not known; did you mean 'mile'?"),
         (at("model.activation", "rleu"), "did you mean 'relu'?"),
+        (
+            at("track", ["tensorbord"]),
+            "track='tensorbord' is not known; did you mean 'tensorboard'?",
+        ),
         (at("n_members", 2.0), "n_members=2.0 must be a whole number."),
     ],
 )
@@ -184,6 +189,7 @@ def test_defaults_and_methods_are_those_of_the_library() -> None:
         {"data": {"path": "1e3", "target": "no"}, "method": {"step_size_init": 1e-10}},
         {"data": DATA, "method": {"name": "deep_ensemble", "patience": 3}, "n_members": 2},
         {"data": DATA, "model": {"hidden_layer_sizes": [4, 3], "likelihood": "homoscedastic"}},
+        {"data": DATA, "track": ["tensorboard", "mlflow"]},
     ],
 )
 def test_what_is_written_is_read(tmp_path: Path, record: dict[str, Any]) -> None:
@@ -258,6 +264,7 @@ def test_schema_describes_every_field() -> None:
     known = dict(fields)
     assert known["integrator"]["enum"] == ["mclachlan", "leapfrog"]
     assert known["task"]["enum"] == ["auto", "regression", "classification"]
+    assert known["track"]["items"]["enum"] == ["tensorboard", "mlflow"]
 
 
 def bounded(schema: dict[str, Any], method: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import io
 import re
 import sys
+import threading
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import mirth
 from mirth.inference import ChainsReport, Monitor, progress
@@ -78,14 +82,144 @@ def test_the_bar_shows_phases_on_standard_error(monkeypatch: pytest.MonkeyPatch)
         "needs little",
         "warm start",
         "epoch 5",
+        "loss 1.500",
         "step size",
         "100/100",
-        "50 steps/s",
         "LPPD 0.250",
     ):
         assert words in text
     assert "\x1b[?25h" in text  # the cursor is back
     assert out.getvalue() == ""  # which a pipe may read
+
+
+def test_the_chains_are_shown_while_they_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monitor = progress.BarMonitor()
+
+    def shown() -> str:
+        page = Console(width=80, file=io.StringIO())
+        with page.capture() as capture:
+            page.print(monitor._live.renderable)
+        return capture.get()
+
+    monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
+    assert "epoch 5, validation loss 1.500 (median)" in shown() and "chain" not in shown()
+    monitor.on_chunk(report(40, num_divergent=2, lppd=0.25))
+    _, bar, words, *_, row, _, _ = shown().splitlines()
+    # Nothing is cut off at 80 columns, and the state stands below the bars.
+    assert re.fullmatch(r"step size +[━╸╺]+ +40/100 +0:00:00 LPPD 0.250 *", bar)
+    assert words.startswith("20 steps/s, 3 s left")
+    assert re.findall(r"[\w.]+", row) == ["1", "0.025", "2", "0.3", "2"]
+    monitor.on_note("A note.")
+    monitor.close()
+    monitor.close()
+    assert "step size" in shown() and "chain" not in shown() and "steps/s" not in shown()
+
+
+def test_bars_of_phases_that_are_over_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monitor = progress.BarMonitor()
+    monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
+    monitor.on_chunk(report(40))  # ends early
+    sampling = ChainsReport("sampling", 10, 20, 5.0, 0.0, *[np.ones(2)] * 4)
+    monitor.on_chunk(sampling)
+    monitor.close()
+    tasks = monitor._progress.tasks
+    assert [(task.completed, task.total) for task in tasks] == [(5, 5), (40, 100), (10, 20)]
+    assert [task.stop_time is None for task in tasks] == [False, False, True]
+
+
+def test_what_goes_to_a_pipe_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monitor = progress.BarMonitor()
+    monitor.on_chunk(report())
+    print("for the pipe")
+    monitor.close()
+    assert out.getvalue() == "for the pipe\n" and "pipe" not in err.getvalue()
+
+
+class Notebook:
+    """What a notebook shows: texts, and widgets with what is shown inside them."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+        self.threads = threading.local()  # bars are drawn by a thread of their own
+
+    def display(self, thing: Any) -> None:
+        place = getattr(self.threads, "place", None)
+        (self.shown if place is None else place).append(getattr(thing, "text", thing))
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
+    page = Notebook()
+
+    class Output:
+        def __init__(self) -> None:
+            self.inside: list[Any] = []
+
+        def clear_output(self, wait: bool) -> None:
+            self.inside.clear()
+
+        def __enter__(self) -> None:
+            page.threads.place = self.inside
+
+        def __exit__(self, *_: Any) -> None:
+            page.threads.place = None
+
+    def module(name: str, **content: Any) -> None:
+        made = ModuleType(name)
+        made.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        vars(made).update(content)
+        monkeypatch.setitem(sys.modules, name, made)
+
+    module("IPython")
+    module("IPython.display", display=page.display)
+    module("ipywidgets", Output=Output)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    return page
+
+
+def test_bars_in_a_notebook(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = progress.make_monitor(1)
+    assert isinstance(monitor, progress.BarMonitor)
+    monitor.on_start("This run needs little.")
+    monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
+    monitor.on_chunk(report(40))
+    monitor.on_note("A note.")
+    monitor.on_chunk(report(100, lppd=0.25))
+    monitor.close()
+    widgets = [thing for thing in notebook.shown if not isinstance(thing, str)]
+    texts = [thing for thing in notebook.shown if isinstance(thing, str)]
+    assert texts == ["This run needs little.\n", "A note.\n"]  # and no empty output
+    (last,) = widgets[0].inside
+    assert len(widgets) == 1
+    assert "100/100" in last and "LPPD 0.250" in last and "chain" not in last
+    assert capsys.readouterr() == ("", "")
+
+
+def test_lines_in_a_notebook_without_widgets(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "ipywidgets")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monitor = progress.make_monitor(1)
+    assert isinstance(monitor, progress.LineMonitor)
+    monitor.on_chunk(report(100))
+    monitor.close()
+    assert notebook.shown == []
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("num", "last"), [(16, "15"), (17, "1 more"), (40, "24 more")])
+def test_a_table_of_many_chains_is_short(num: int, last: str) -> None:
+    table = progress.chain_table({"step size": np.arange(num) / 8, "L": [None] * num})
+    numbers, steps, lengths = (list(column.cells) for column in table.columns)
+    assert numbers[:16] == [str(k) for k in range(16)] and numbers[-1] == last
+    assert table.row_count == min(num, 17)
+    assert steps[3] == "0.375" and lengths[3] == "-"
 
 
 @pytest.mark.parametrize(
