@@ -17,6 +17,7 @@ from mirth.core.types import Batch
 from mirth.data import Dataset
 from mirth.inference import (
     MILE,
+    SMILE,
     ChainsReport,
     DeepEnsemble,
     MLflowMonitor,
@@ -37,7 +38,7 @@ from mirth.model import (
     NormalPrior,
 )
 from mirth.prediction import CategoricalPredictive, Predictive, make_predictive
-from mirth.samplers import MCLMC, MILETuner
+from mirth.samplers import MCLMC, MILETuner, StochasticMCLMC
 
 if TYPE_CHECKING:
     from mirth.estimators import BNNClassifier, BNNRegressor
@@ -64,6 +65,7 @@ __all__ = [
     "MCLMC",
     "MILE",
     "MLP",
+    "SMILE",
     "BNNClassifier",
     "BNNRegressor",
     "Batch",
@@ -87,6 +89,7 @@ __all__ = [
     "Predictive",
     "RunInterrupted",
     "SamplingError",
+    "StochasticMCLMC",
     "TensorBoardMonitor",
     "configure_cpu_devices",
     "infer",

@@ -25,6 +25,7 @@ class Purpose(enum.IntEnum):
     PREDICTION = 6
     SPLIT = 7
     RESTART = 8
+    BATCHES = 9
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Key:

@@ -23,7 +23,15 @@ from mirth.core.outcomes import MirthWarning
 from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
-from mirth.inference import MILE, Monitor, Posterior, configure_cpu_devices, infer, resolve_method
+from mirth.inference import (
+    MILE,
+    SMILE,
+    Monitor,
+    Posterior,
+    configure_cpu_devices,
+    infer,
+    resolve_method,
+)
 from mirth.inference.infer import RANGES
 from mirth.model import MLP, Likelihood, Model, NormalPrior, Prior
 from mirth.prediction import make_predictive
@@ -150,7 +158,9 @@ class BaseBNN(BaseEstimator):
         check_is_fitted(self, "posterior_")
         other = copy.copy(self)
         method = resolve_method(self.method)
-        other.method = method.start if isinstance(method, MILE) else method  # so clones are alike
+        other.method = (
+            method.start if isinstance(method, MILE | SMILE) else method
+        )  # so clones are alike
         other.posterior_ = self.posterior_.start_as_posterior()
         other._diagnostics = None
         other.verdicts_ = judge(other.posterior_)

@@ -54,8 +54,10 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Distribution of the label; an object must have the right number of classes.
     prior : "normal" or prior object, default="normal"
         Prior of every weight and bias; ``mirth.NormalPrior(scale=...)`` for another scale.
-    method : {"mile", "deep_ensemble"} or method object, default="mile"
-        How the posterior is found; ``mirth.MILE(n_warmup=...)`` for another budget.
+    method : str or method object, default="mile"
+        How the posterior is found: one of mile, psmile, smile, psmile-naive, smile-naive and
+        deep_ensemble, or an object such as ``mirth.MILE(n_warmup=...)`` for another budget, whose
+        fields can be searched as ``method__n_warmup``.
     n_members : int, default=10
         Networks, and chains that start from them.
     validation_fraction : float, default=0.1

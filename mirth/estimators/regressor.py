@@ -64,9 +64,10 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Noise that differs from row to row, or one learnt noise level.
     prior : "normal" or prior object, default="normal"
         Prior of every weight and bias; ``mirth.NormalPrior(scale=...)`` for another scale.
-    method : {"mile", "deep_ensemble"} or method object, default="mile"
-        How the posterior is found; ``mirth.MILE(n_warmup=...)`` for another budget. The fields of
-        an object can be searched as ``method__n_warmup``.
+    method : str or method object, default="mile"
+        How the posterior is found: one of mile, psmile, smile, psmile-naive, smile-naive and
+        deep_ensemble, or an object such as ``mirth.MILE(n_warmup=...)`` for another budget, whose
+        fields can be searched as ``method__n_warmup``.
     n_members : int, default=10
         Networks, and chains that start from them.
     validation_fraction : float, default=0.1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import pydantic
@@ -147,8 +147,10 @@ class MethodSection(Section):
         self.build()
 
 
-def _section_of(method: type, name: str | None = None) -> type[MethodSection]:
-    """Make the section with the fields of a method."""
+def _section_of(make: Callable[..., Any], name: str | None = None) -> type[MethodSection]:
+    """Make the section with the fields of a method, given its class or a preset of it."""
+    method: Any = getattr(make, "func", make)
+    preset: dict[str, Any] = getattr(make, "keywords", {})
     fields: dict[str, Any] = {}
     if name is not None:
         text = f"How the posterior is found. One of {', '.join(METHODS)}."
@@ -160,15 +162,16 @@ def _section_of(method: type, name: str | None = None) -> type[MethodSection]:
             text = parameters(method)[field.name].text.partition(";")[0]  # no None in a file
             fields[field.name] = (start, Field(start(), description=f"{text}."))
         else:
-            fields[field.name] = (hints[field.name], _field(method, field.name))
+            found = _field(method, field.name)
+            found.default = preset.get(field.name, found.default)
+            fields[field.name] = (hints[field.name], found)
     section: Any = pydantic.create_model(
-        f"{method.__name__}{'' if name else 'Start'}Section",
+        f"{name.title().replace('-', '')}Section" if name else f"{method.__name__}StartSection",
         __base__=MethodSection,
         __doc__=(inspect.getdoc(method) or "").partition("\n")[0],
         **fields,
     )
-    known: Any = method
-    section.builds, section.RANGES = method, known.RANGES
+    section.builds, section.RANGES = method, method.RANGES
     return section
 
 

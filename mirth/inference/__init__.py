@@ -6,12 +6,14 @@ from mirth.inference.mile import MILE
 from mirth.inference.monitor import ChainsReport, Monitor
 from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Posterior, TuningReport
+from mirth.inference.smile import SMILE
 from mirth.inference.trackers import MLflowMonitor, TensorBoardMonitor
 from mirth.inference.warm_start import WarmStartReport
 
 __all__ = [
     "METHODS",
     "MILE",
+    "SMILE",
     "ChainsReport",
     "DeepEnsemble",
     "MLflowMonitor",

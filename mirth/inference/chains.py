@@ -21,10 +21,10 @@ from mirth.model import in_row_blocks
 from mirth.samplers import (
     MCLMC,
     MCLMCInfo,
-    MCLMCState,
     MILETuner,
     Phase,
     TunerState,
+    gradients_per_step,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Chain(NamedTuple):
 
     Parameters
     ----------
-    kernel : MCLMCState
+    kernel : MCLMCState or StochasticState
         State of the sampler.
     tuner : TunerState
         State of the tuner; it holds the sampler.
@@ -48,12 +48,15 @@ class Chain(NamedTuple):
         Running log of the summed probabilities of the validation rows over the kept draws.
     divergent : scalar
         Reverted steps since the last kept draw.
+    extra : pytree
+        What a stochastic method keeps besides.
     """
 
-    kernel: MCLMCState
+    kernel: Any
     tuner: TunerState
     log_sum: Float[Array, " validation"]
     divergent: Float[Array, ""]
+    extra: Any = ()
 
 
 class ChainSettings(NamedTuple):
@@ -157,6 +160,11 @@ class EnsembleChains:
                 lambda flat: self.validation_log_prob(flat, shared), positions
             )
         )
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradients that one step costs."""
+        return gradients_per_step(self.settings.integrator)
 
     def init(self, purpose: Purpose = Purpose.MOMENTUM, number: int = 0) -> Chain:
         """Start all chains from the ensemble, each in a random direction."""

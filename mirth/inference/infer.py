@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,22 @@ from mirth.inference.problem import Problem
 from mirth.inference.progress import make_monitor
 from mirth.inference.recorder import Recorder
 from mirth.inference.run_folder import RunFolder, data_hash, describe
+from mirth.inference.smile import SMILE
 from mirth.model import Model
 
-METHODS: dict[str, type] = {"mile": MILE, "deep_ensemble": DeepEnsemble}
-"""Methods by name."""
+_NAIVE: dict[str, Any] = {"step_size_rule": "fixed", "guarded": False}
+METHODS: dict[str, Callable[..., Any]] = {
+    "mile": MILE,
+    "deep_ensemble": DeepEnsemble,
+    "psmile": SMILE,
+    "smile": functools.partial(SMILE, preconditioned=False),
+    "psmile-naive": functools.partial(SMILE, **_NAIVE),
+    "smile-naive": functools.partial(SMILE, preconditioned=False, **_NAIVE),
+}
+"""Methods by name, as the papers call them."""
+
+METHOD_TYPES = (MILE, DeepEnsemble, SMILE)
+"""Classes of methods."""
 
 RANGES: Mapping[str, Range] = {
     "num_chains": COUNT,
@@ -62,7 +75,7 @@ def resolve_method(method: Any) -> Any:
     """
     if isinstance(method, str):
         return METHODS[check_name("method", method, list(METHODS))]()
-    if not isinstance(method, tuple(METHODS.values())):
+    if not isinstance(method, METHOD_TYPES):
         raise TypeError(
             f"method={method!r} must be a name ({', '.join(METHODS)}) or a method object such as "
             "mirth.MILE(n_warmup=5000)."
@@ -98,7 +111,8 @@ def infer(
     dataset : Dataset
         Rows to condition on, scaled as the network wants them.
     method : str or method object, default="mile"
-        ``"mile"``, ``"deep_ensemble"``, or an object such as ``MILE(n_warmup=5000)``.
+        A name in :data:`METHODS` (``"mile"``, ``"psmile"``, ``"deep_ensemble"``, ...), or an object
+        such as ``MILE(n_warmup=5000)``.
     num_chains : int, default=10
         Number of members and chains K.
     seed : int, default=0

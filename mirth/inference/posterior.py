@@ -69,7 +69,8 @@ class Posterior:
     num_sampling_steps : int
         Steps of the sampler after the warm-up, per chain.
     num_gradients : int
-        Gradients of the whole data set that each chain has taken, warm-up included.
+        Gradients that each chain has taken, warm-up included: of the whole data set, or of a batch
+        where the method is stochastic.
     seconds : dict
         Time by part: ``warm_start``, ``tuning``, ``sampling``.
     members : array of shape (chains,)

@@ -25,7 +25,6 @@ from mirth.inference.monitor import ChainsReport
 from mirth.inference.posterior import Posterior, TuningReport
 from mirth.inference.reviews import SAMPLING, Progress, Reviews
 from mirth.inference.warm_start import WarmStartReport
-from mirth.samplers import gradients_per_step
 
 STAGE = "chains"
 _SECONDS_BETWEEN_ESTIMATES = 2.0  # of the effective sample size: one takes some milliseconds
@@ -240,7 +239,6 @@ class ChainRun:
         )
         diverging = np.asarray(kept["diverging"]).astype(np.int32)
         num_steps = progress.done * self.settings.n_thinning
-        num_gradients = gradients_per_step(self.settings.integrator)
         posterior = Posterior(
             model=problem.model,
             draws=chains.draws_tree(kept),
@@ -257,7 +255,7 @@ class ChainRun:
             lppd_chain=log_prob.mean(axis=1),
             lppd_se=standard_error(gain),
             num_sampling_steps=num_steps,
-            num_gradients=num_gradients * (tuning.num_steps + num_steps),
+            num_gradients=chains.gradients_per_step * (tuning.num_steps + num_steps),
             seconds={"warm_start": self.warm_start.seconds, **progress.seconds},
             members=np.arange(num),
             notes=tuple(progress.notes),

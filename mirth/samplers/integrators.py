@@ -143,11 +143,7 @@ def integrate(
         Sum of the kinetic energy changes of all velocity updates.
     """
     coefficients = SCHEMES[scheme]
-    leaves, treedef = jax.tree.flatten(position)
-    scales = jax.tree.leaves(scale)
-    if len(scales) == 1:
-        scales = scales * len(leaves)
-    scale = jax.tree.unflatten(treedef, scales)
+    scale = spread_scale(scale, position)
     logdensity = jnp.zeros(())
     kinetic_change = jnp.zeros(())
     for i, coefficient in enumerate(coefficients):
@@ -157,11 +153,18 @@ def integrate(
             momentum, change = update_velocity(momentum, scaled, interval)
             kinetic_change = kinetic_change + change
         else:
-            position = _move(position, momentum, scale, interval)
+            position = move(position, momentum, scale, interval)
             logdensity, gradient = jax.value_and_grad(logdensity_fn)(position)
     return position, momentum, logdensity, gradient, kinetic_change
 
 
-def _move(position: PyTree, momentum: PyTree, scale: PyTree, interval: Float[Array, ""]) -> PyTree:
+def spread_scale(scale: PyTree | Float[Array, ""], position: PyTree) -> PyTree:
+    """Give each leaf of the position its scale, also where one number is meant for all."""
+    leaves, treedef = jax.tree.flatten(position)
+    scales = jax.tree.leaves(scale)
+    return jax.tree.unflatten(treedef, scales * len(leaves) if len(scales) == 1 else scales)
+
+
+def move(position: PyTree, momentum: PyTree, scale: PyTree, interval: Float[Array, ""]) -> PyTree:
     """Move along the momentum for a given time."""
     return jax.tree.map(lambda x, u, s: x + interval * s * u, position, momentum, scale)

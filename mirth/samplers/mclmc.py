@@ -145,7 +145,7 @@ class MCLMC(eqx.Module):
             )
         logdensity, gradient = jax.value_and_grad(logdensity_fn)(position)
         (noise,) = tree_normal(key, position, 1)
-        return MCLMCState(position, _normalise(noise), logdensity, gradient)
+        return MCLMCState(position, normalise(noise), logdensity, gradient)
 
     def step(
         self, key: Key, state: MCLMCState, logdensity_fn: LogDensityFn
@@ -168,7 +168,7 @@ class MCLMC(eqx.Module):
         proposal = MCLMCState(position, momentum, logdensity, gradient)
         is_finite = tree_all_finite(proposal, energy_change)
         # The noise of the rejected refreshment has not been used for anything that is kept.
-        fallback = state._replace(momentum=_normalise(after))
+        fallback = state._replace(momentum=normalise(after))
         new_state = tree_select(is_finite, proposal, fallback)
         info = MCLMCInfo(
             logdensity=new_state.logdensity,
@@ -204,10 +204,10 @@ def refresh_momentum(
         Unit momentum.
     """
     nu = jnp.sqrt(jnp.expm1(2 * interval / L) / tree_size(momentum))
-    return _normalise(jax.tree.map(lambda u, z: u + nu * z, momentum, noise))
+    return normalise(jax.tree.map(lambda u, z: u + nu * z, momentum, noise))
 
 
-def _normalise(vector: PyTree) -> PyTree:
+def normalise(vector: PyTree) -> PyTree:
     """Divide by the Euclidean norm."""
     inverse = jax.lax.rsqrt(tree_dot(vector, vector))
     return jax.tree.map(lambda v: inverse * v, vector)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,7 +27,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.moments import Moments, init_moments, update_moments, variance
 from mirth.core.validation import COUNT, FRACTION, NATURAL, POSITIVE, Range, check_ranges
-from mirth.samplers.mclmc import MCLMC, MCLMCInfo, MCLMCState
+from mirth.samplers.mclmc import MCLMCInfo, MCLMCState
+from mirth.samplers.stochastic_mclmc import StochasticState
 
 _XI_FLOOR = 1e-8
 _XI_CEILING = 1e30
@@ -63,7 +64,7 @@ class TunerState(NamedTuple):
 
     Parameters
     ----------
-    sampler : MCLMC
+    sampler : MCLMC or StochasticMCLMC
         The sampler with its present step size, L and scale.
     numerator, denominator : scalar
         Decayed sums of w * xi / epsilon^6 and of w; epsilon is in units of ``reference``.
@@ -77,7 +78,7 @@ class TunerState(NamedTuple):
         Running moments of the position over phase II.
     """
 
-    sampler: MCLMC
+    sampler: Any
     numerator: Float[Array, ""]
     denominator: Float[Array, ""]
     reference: Float[Array, ""]
@@ -210,7 +211,7 @@ class MILETuner(eqx.Module):
         chosen = jax.random.choice(key, num_params, (self.max_params,), replace=False)
         return jnp.sort(chosen)
 
-    def init(self, sampler: MCLMC, position: Float[Array, " params"]) -> TunerState:
+    def init(self, sampler: Any, position: Float[Array, " params"]) -> TunerState:
         """Start from the caller's guess of the step size, with L = max(sqrt(d), 15)."""
         sampler = eqx.tree_at(
             lambda s: (s.L, s.scale),
@@ -248,7 +249,7 @@ class MILETuner(eqx.Module):
         self,
         state: TunerState,
         step: Array,
-        chain: MCLMCState,
+        chain: MCLMCState | StochasticState,
         info: MCLMCInfo,
         measures_spread: Bool[Array, ""],
         horizon: ArrayLike | None = None,
@@ -261,7 +262,7 @@ class MILETuner(eqx.Module):
             State before the step.
         step : int scalar
             Number of the step since the start of the warm-up.
-        chain : MCLMCState
+        chain : MCLMCState or StochasticState
             The chain after the step.
         info : MCLMCInfo
             What the step reported.
@@ -282,7 +283,7 @@ class MILETuner(eqx.Module):
         )
 
     def _update_step_size(
-        self, state: TunerState, target: Float[Array, ""], chain: MCLMCState, info: MCLMCInfo
+        self, state: TunerState, target: Float[Array, ""], chain: Any, info: MCLMCInfo
     ) -> TunerState:
         """Apply the sixth-power law and the cap."""
         diverged, step_size = info.is_divergent, info.step_size

@@ -1,0 +1,199 @@
+"""SMILE and pSMILE: microcanonical ensembles with mini-batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from mirth.core.config import Configurable
+from mirth.core.validation import (
+    COUNT,
+    NATURAL,
+    POSITIVE,
+    Range,
+    check_name,
+    check_ranges,
+    check_real,
+)
+from mirth.inference.chains import ChainSettings
+from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.health import POLICIES
+from mirth.inference.posterior import Posterior
+from mirth.inference.stages import ChainRun
+from mirth.inference.stochastic_chains import StochasticChains, StochasticSettings
+from mirth.samplers import STOCHASTIC_SCHEMES, EnergyGuard, MILETuner
+
+if TYPE_CHECKING:
+    from mirth.inference.problem import Problem
+
+STEP_SIZE_RULES = ("energy", "quantiles", "fixed")
+_START_SHARE = 0.5
+
+
+@dataclasses.dataclass(kw_only=True)
+class SMILE(Configurable):
+    r"""Microcanonical Langevin ensembles with mini-batches.
+
+    Each network of an ensemble (:class:`DeepEnsemble`) starts a chain whose steps see one batch
+    each (:class:`~mirth.samplers.StochasticMCLMC`). With ``preconditioned`` the dynamics run in
+    coordinates in which the noise of the gradients is isotropic; its bias would otherwise stay,
+    however small the steps. The published names are
+
+    ================= ================== ================ ===========
+    name              ``preconditioned`` step_size_rule   guarded
+    ================= ================== ================ ===========
+    ``smile-naive``   False              fixed            False
+    ``smile``         False              energy           True
+    ``psmile-naive``  True               fixed            False
+    ``psmile``        True               energy           True
+    ================= ================== ================ ===========
+
+    Parameters
+    ----------
+    n_warmup : int, default=10_000
+        Steps in which step size, noise scale and energy statistics are learnt.
+    n_samples : int, default=200
+        Draws kept per chain.
+    n_thinning : int, default=10
+        Steps between two kept draws.
+    batch_size : int, default=256
+        Most rows of a batch; the rows of an epoch are spread evenly over its batches. At most all
+        rows are taken.
+    step_size : float, default=1e-3
+        First step size, in units in which the noise scale has unit root mean square; it stays
+        under the rule "fixed".
+    step_size_rule : {"energy", "quantiles", "fixed"}, default="energy"
+        Bring the variance of the energy error per dimension to a target, as MILE does; the
+        published rule, which compares each error with quantiles of those before; or neither.
+    energy_variance_start, energy_variance_end : float, default=0.5, 0.02
+        Targets at the first step and at the end of the warm-up (rule "energy").
+    guarded : bool, default=True
+        Undo steps whose energy error is an outlier.
+    reset_probability, alpha, rate, beta : float, default=0.98, 0.1, 0.02, 0.01
+        Of the guard and the rule of quantiles: :class:`~mirth.samplers.EnergyGuard`.
+    preconditioned : bool, default=True
+        Let the noise scale precondition the dynamics.
+    noise_memory : float, default=100
+        Gradients that the noise scale remembers.
+    L : float, optional
+        Decoherence length of an additional refreshment of the momentum, in units of the scaled
+        position; None leaves it to the noise of the gradients.
+    integrator : {"leapfrog", "mclachlan", "velocity", "stale"}, default="leapfrog"
+        Scheme, with 1, 2, 3 and 2 gradients of a batch per step.
+    probe_every : int, default=10
+        Steps from one energy error to the next where it costs two log densities (``leapfrog``,
+        ``mclachlan``).
+    use_validation_rows : bool, default=True
+        Condition the chains on the validation rows as well.
+    unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
+        What happens when a chain is frozen, diverging, held at the cap of its step size or worse
+        than its start; as for :class:`MILE`.
+    start : DeepEnsemble, optional
+        Settings of the optimisation; None means ``DeepEnsemble()``.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range, or two settings contradict each other.
+
+    References
+    ----------
+    .. [1] "SMILE", arXiv 2602.06500.
+
+    Examples
+    --------
+    >>> SMILE(n_warmup=1000, batch_size=64).get_params(deep=False)["batch_size"]
+    64
+    """
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "n_warmup": NATURAL,
+        "n_samples": COUNT,
+        "n_thinning": COUNT,
+        "batch_size": COUNT,
+        "step_size": POSITIVE,
+        "energy_variance_start": POSITIVE,
+        "energy_variance_end": POSITIVE,
+        "noise_memory": Range(low=1, low_open=True),
+        "probe_every": COUNT,
+        **EnergyGuard.RANGES,
+    }
+
+    n_warmup: int = 10_000
+    n_samples: int = 200
+    n_thinning: int = 10
+    batch_size: int = 256
+    step_size: float = 1e-3
+    step_size_rule: str = "energy"
+    energy_variance_start: float = 0.5
+    energy_variance_end: float = 0.02
+    guarded: bool = True
+    reset_probability: float = 0.98
+    alpha: float = 0.1
+    rate: float = 0.02
+    beta: float = 0.01
+    preconditioned: bool = True
+    noise_memory: float = 100.0
+    L: float | None = None
+    integrator: str = "leapfrog"
+    probe_every: int = 10
+    use_validation_rows: bool = True
+    unhealthy_chains: str = "keep"
+    start: DeepEnsemble | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is None:
+            self.start = DeepEnsemble()
+        if not isinstance(self.start, DeepEnsemble):
+            raise TypeError(
+                f"start={self.start!r} must be an object mirth.DeepEnsemble(...) or None."
+            )
+        for name in ("guarded", "preconditioned", "use_validation_rows"):
+            if getattr(self, name) not in (True, False):
+                raise TypeError(f"{name}={getattr(self, name)!r} must be True or False.")
+        check_ranges(self, self.RANGES)
+        if self.L is not None:
+            check_real("L", self.L, low=0.0, low_open=True)
+        check_name("integrator", self.integrator, list(STOCHASTIC_SCHEMES))
+        check_name("step_size_rule", self.step_size_rule, STEP_SIZE_RULES)
+        check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
+        if self.step_size_rule == "quantiles" and not self.guarded:
+            raise ValueError("step_size_rule='quantiles' needs guarded=True: the guard has them.")
+
+    def run(self, problem: Problem) -> Posterior:
+        """Optimise, learn, sample."""
+        assert self.start is not None
+        settings = ChainSettings(
+            tuner=MILETuner(
+                num_steps=self.n_warmup,
+                energy_variance_start=self.energy_variance_start,
+                energy_variance_end=self.energy_variance_end,
+                phase_fractions=(0.8, 0.2, 0.0),
+            ),
+            integrator=self.integrator,
+            step_size_init=self.step_size,
+            n_samples=self.n_samples,
+            n_thinning=self.n_thinning,
+            use_validation_rows=self.use_validation_rows,
+            unhealthy_chains=self.unhealthy_chains,
+        )
+        guard = EnergyGuard(
+            self.reset_probability,
+            self.alpha,
+            self.rate,
+            self.beta,
+            published=self.integrator == "stale",
+        )
+        stochastic = StochasticSettings(
+            batch_size=self.batch_size,
+            L=math.inf if self.L is None else float(self.L),
+            step_size_rule=self.step_size_rule,
+            guard=guard if self.guarded else None,
+            is_preconditioned=self.preconditioned,
+            noise_memory=self.noise_memory,
+            probe_every=self.probe_every,
+        )
+        params, report = self.start.optimise(problem, time_share=_START_SHARE)
+        return ChainRun(StochasticChains(settings, stochastic, problem, params), report).run()

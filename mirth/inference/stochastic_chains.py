@@ -1,0 +1,273 @@
+"""The program of chains whose steps see one mini-batch each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mirth.core.random import fold_in
+from mirth.core.trees import tree_normal
+from mirth.core.types import Batch, Key
+from mirth.data import EpochBatches
+from mirth.inference.chains import Chain, ChainSettings, EnsembleChains, Shared
+from mirth.inference.problem import rows_first
+from mirth.samplers import (
+    STOCHASTIC_SCHEMES,
+    EnergyGuard,
+    GuardState,
+    MCLMCInfo,
+    NoiseScale,
+    Phase,
+    StochasticMCLMC,
+    StochasticState,
+    init_noise_scale,
+    preconditioner,
+    update_noise_scale,
+)
+from mirth.samplers.mclmc import normalise
+
+if TYPE_CHECKING:
+    from mirth.inference.problem import Problem
+
+_STEP_SIZES = (1e-8, 10.0)  # that the rule of quantiles may reach
+_RESET_STREAM = 2  # of the key of a step; the kernel uses the others
+
+
+class StochasticSettings(NamedTuple):
+    """What a stochastic method asks of its chains besides.
+
+    Parameters
+    ----------
+    batch_size : int
+        Most rows of a batch.
+    L : float
+        Decoherence length of the refreshment of the momentum; infinite for none.
+    step_size_rule : {"fixed", "energy", "quantiles"}
+        Who sets the step size: nobody, the tuner by its target, or the guard.
+    guard : EnergyGuard or None
+        Undoes outliers.
+    is_preconditioned : bool
+        Whether the noise scale preconditions the dynamics.
+    noise_memory : float
+        Gradients that the noise scale remembers.
+    probe_every : int
+        Steps from one energy error to the next, for schemes that pay for it.
+    """
+
+    batch_size: int
+    L: float
+    step_size_rule: str
+    guard: EnergyGuard | None
+    is_preconditioned: bool
+    noise_memory: float
+    probe_every: int
+
+
+class StochasticExtra(NamedTuple):
+    """What a stochastic chain keeps besides.
+
+    Parameters
+    ----------
+    batch_key : array of uint32
+        Key of the chain's batches.
+    num_steps : int scalar
+        Steps since the start; chooses the batch.
+    noise : NoiseScale
+        Moments of the gradient.
+    guard : GuardState
+        Moments of the energy error.
+    """
+
+    batch_key: Array
+    num_steps: Int[Array, ""]
+    noise: NoiseScale
+    guard: GuardState
+
+
+class StochasticChains(EnsembleChains):
+    """One run: the members of an ensemble, each continued with mini-batches.
+
+    Parameters
+    ----------
+    settings : ChainSettings
+        What every method asks for.
+    stochastic : StochasticSettings
+        What this one asks for besides.
+    problem : Problem
+        Model, rows, seed, devices, monitor.
+    params : pytree
+        Members, leading axis (chains,).
+    """
+
+    def __init__(
+        self,
+        settings: ChainSettings,
+        stochastic: StochasticSettings,
+        problem: Problem,
+        params: Any,
+    ):
+        self.stochastic = stochastic
+        rows = problem.all_rows() if settings.use_validation_rows else problem.train
+        self.num_rows = rows.x.shape[0]
+        self.batches = EpochBatches(self.num_rows, min(stochastic.batch_size, self.num_rows))
+        super().__init__(settings, problem, params)
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradients of a batch that one step costs."""
+        return STOCHASTIC_SCHEMES[self.settings.integrator]
+
+    @property
+    def is_energy_free(self) -> bool:
+        """Whether the gradients of a step give its energy error, too."""
+        return self.settings.integrator in ("velocity", "stale")
+
+    def _init_one(self, flat: Array, key: Key, shared: Shared) -> Chain:
+        """Start one chain."""
+        settings = self.settings
+        sampler = StochasticMCLMC(
+            settings.step_size_init, self.stochastic.L, integrator=settings.integrator
+        )
+        batch_key = jax.random.fold_in(key, 1)
+        kernel = sampler.init(flat, self._batch_logdensity_fn(shared, batch_key, 0), key)
+        guard = self.stochastic.guard or EnergyGuard()
+        extra = StochasticExtra(
+            jax.random.key_data(batch_key),
+            jnp.zeros((), jnp.int32),
+            init_noise_scale(flat),
+            guard.init(),
+        )
+        tuner = self.tuner.init(sampler, flat)
+        tuner = self.tuner.with_settings(
+            tuner, tuner.sampler.step_size, jnp.asarray(self.stochastic.L, float)
+        )
+        log_sum = jnp.full(shared.validation[1].shape[0], -jnp.inf, float)
+        return Chain(kernel, tuner, log_sum, jnp.zeros(()), extra)
+
+    def _batch_logdensity_fn(
+        self, shared: Shared, batch_key: Key, step: int | Int[Array, ""]
+    ) -> Callable[[Array], Array]:
+        """Log posterior of a flat position, estimated from the batch of a step."""
+        index, weight = self.batches.rows(batch_key, step)
+        rows, model = rows_first(shared.rows), self.problem.model
+        own = rows.weights
+        weights = weight if own is None else weight * own[index]
+        batch = Batch(rows.x[index], rows.y[index], weights)
+        scale = self.num_rows / jnp.sum(weight)
+
+        def logdensity(flat: Array) -> Array:
+            log_prior = model.log_prior(self.unravel(flat))
+            return log_prior + scale * model.log_likelihood(self.unravel(flat), batch)
+
+        return logdensity
+
+    def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
+        """Take one step on one batch; while tuning, all that is tuned learns from it."""
+        extra: StochasticExtra = chain.extra
+        batch_key = jax.random.wrap_key_data(extra.batch_key)
+        every = 1 if self.is_energy_free else self.stochastic.probe_every
+        is_probe = extra.num_steps % every == 0
+        kernel, info = chain.tuner.sampler.step(
+            key,
+            chain.kernel,
+            self._batch_logdensity_fn(shared, batch_key, extra.num_steps),
+            is_probe,
+        )
+        is_probe = is_probe & ~info.is_divergent
+        kernel, guard, factor, is_reset = self._guarded(
+            key, chain, kernel, info.energy_change, is_probe, shared.is_tuning
+        )
+        info = MCLMCInfo(
+            info.logdensity,
+            # So that its mean square over all steps is that over the probes.
+            jnp.where(is_reset, 0.0, info.energy_change) * jnp.sqrt(1.0 * every),
+            info.step_size,
+            info.is_divergent,
+        )
+        probe = info._replace(energy_change=info.energy_change / jnp.sqrt(1.0 * every))
+        learns = shared.is_tuning & ((is_probe & ~is_reset) | info.is_divergent)
+        tuner = self._tuned(chain, i, kernel, probe, learns, factor, shared)
+        noise = extra.noise
+        if self.stochastic.is_preconditioned:
+            noise = jax.lax.cond(
+                shared.is_tuning & ~info.is_divergent,
+                lambda: update_noise_scale(
+                    extra.noise, kernel.gradient, self.stochastic.noise_memory
+                ),
+                lambda: extra.noise,
+            )
+            sampler = eqx.tree_at(
+                lambda s: s.scale,
+                tuner.sampler,
+                jax.lax.cond(
+                    shared.is_tuning, lambda: preconditioner(noise), lambda: tuner.sampler.scale
+                ),
+            )
+            tuner = tuner._replace(sampler=sampler)
+        extra = extra._replace(num_steps=extra.num_steps + 1, noise=noise, guard=guard)
+        divergent = chain.divergent + info.is_divergent
+        return chain._replace(kernel=kernel, tuner=tuner, divergent=divergent, extra=extra), info
+
+    def _guarded(
+        self,
+        key: Key,
+        chain: Chain,
+        kernel: StochasticState,
+        energy_change: Float[Array, ""],
+        is_probe: Array,
+        is_tuning: Array,
+    ) -> tuple[StochasticState, GuardState, Array, Array]:
+        """Undo an outlier as a whole, with a fresh direction; learn while tuning."""
+        before = chain.extra.guard
+        if self.stochastic.guard is None:
+            return kernel, before, jnp.ones(()), jnp.array(False)
+        after, decision = self.stochastic.guard.update(before, energy_change)
+        is_reset = is_probe & decision.is_reset
+
+        def undone() -> StochasticState:
+            (noise,) = tree_normal(fold_in(key, _RESET_STREAM), chain.kernel.momentum, 1)
+            return chain.kernel._replace(momentum=normalise(noise))
+
+        kernel = jax.lax.cond(is_reset, undone, lambda: kernel)
+        learns = is_probe & is_tuning
+        guard = jax.tree.map(lambda a, b: jnp.where(learns, a, b), after, before)
+        return kernel, guard, jnp.where(learns, decision.factor, 1.0), is_reset
+
+    def _tuned(
+        self,
+        chain: Chain,
+        i: Array,
+        kernel: StochasticState,
+        info: MCLMCInfo,
+        learns: Array,
+        factor: Array,
+        shared: Shared,
+    ) -> Any:
+        """Set the step size by the rule that was chosen."""
+        tuner = chain.tuner
+        if self.stochastic.step_size_rule == "energy":
+            return jax.lax.cond(
+                learns,
+                lambda: self.tuner.update(
+                    tuner, i, kernel, info, shared.measures_spread, shared.horizon
+                ),
+                lambda: tuner,
+            )
+        if self.stochastic.step_size_rule == "quantiles":
+            step_size = jnp.clip(factor * tuner.sampler.step_size, *_STEP_SIZES)
+            # A divergent step is no energy that could be compared, but a reason to slow down.
+            step_size = jnp.where(learns & info.is_divergent, 0.8 * step_size, step_size)
+            return self.tuner.with_settings(tuner, step_size, tuner.sampler.L)
+        return tuner
+
+    def end_phase(self, chains: Chain, phase: Phase, kept: Any) -> Chain:
+        """Conclude a phase; the decoherence length stays what was asked for."""
+        before = chains.tuner.sampler.L
+        chains = super().end_phase(chains, phase, kept)
+        sampler = eqx.tree_at(lambda s: s.L, chains.tuner.sampler, before)
+        return chains._replace(tuner=chains.tuner._replace(sampler=sampler))

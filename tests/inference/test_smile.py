@@ -1,0 +1,179 @@
+"""SMILE and pSMILE: parameters, batches, resets, and that runs survive."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import mirth
+from mirth.inference import METHODS, Placement, Posterior, resolve_method
+from mirth.inference.stochastic_chains import StochasticChains
+from tests.inference.test_run_folder import Stop, assert_same
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+START = mirth.DeepEnsemble(learning_rate=0.03, max_epochs=15, batch_size=8)
+BASE: dict[str, Any] = {
+    "n_warmup": 60, "n_samples": 8, "n_thinning": 1, "batch_size": 10, "step_size": 0.01,
+    "noise_memory": 20.0, "probe_every": 2, "start": START,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def smile(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
+    done: dict[str, Posterior] = {}
+
+    def run(num_devices: int = 1, **fields: Any) -> Posterior:
+        options = {k: fields.pop(k) for k in ("out", "monitors", "chunk_steps") if k in fields}
+        name = repr((num_devices, sorted((BASE | fields).items())))
+        if options or name not in done:
+            found = mirth.infer(
+                model,
+                data,
+                mirth.SMILE(**(BASE | fields)),
+                num_chains=2,
+                validation_fraction=0.3,
+                placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential=True),
+                **options,
+            )
+            if options:
+                return found
+            done[name] = found
+        return done[name]
+
+    return run
+
+
+QUANTILES = {"step_size_rule": "quantiles", "n_warmup": 150}
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "n_warmup": (50, {}),
+    "n_samples": (7, {}),
+    "n_thinning": (2, {}),
+    "batch_size": (5, {}),
+    "step_size": (0.02, {}),
+    "step_size_rule": ("fixed", {}),
+    "energy_variance_start": (0.3, {}),
+    "energy_variance_end": (0.01, {}),
+    "guarded": (False, {"reset_probability": 0.5}),
+    "reset_probability": (0.5, {}),
+    "alpha": (0.5, QUANTILES),
+    "rate": (0.1, QUANTILES),
+    "beta": (0.5, QUANTILES),
+    "preconditioned": (False, {}),
+    "noise_memory": (5.0, {}),
+    "L": (1.0, {}),
+    "integrator": ("mclachlan", {}),
+    "probe_every": (3, {}),
+    "use_validation_rows": (False, {}),
+    "start": (dataclasses.replace(START, learning_rate=0.02), {}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_parameter_changes_the_draws(smile: Callable[..., Posterior], name: str) -> None:
+    value, shared = CASES[name]
+    one, two = smile(**shared), smile(**(shared | {name: value}))
+    last = [posterior.positions()[:, -1] for posterior in (one, two)]
+    assert (last[0] != last[1]).any(axis=1).all(), f"{name}={value!r} changes nothing"
+
+
+def test_no_parameter_is_forgotten() -> None:
+    fields = {field.name for field in dataclasses.fields(mirth.SMILE)}
+    assert set(CASES) | {"unhealthy_chains"} == fields
+
+
+def test_what_the_reports_say(smile: Callable[..., Posterior]) -> None:
+    base = smile()
+    assert base.num_gradients == 68 and smile(integrator="velocity").num_gradients == 3 * 68
+    assert base.tuning is not None and base.tuning.num_steps == 60
+    assert np.isfinite(base.positions()).all() and (base.tuning.step_size != 0.01).all()
+    fixed = smile(step_size_rule="fixed")
+    assert fixed.tuning is not None
+    np.testing.assert_array_equal(fixed.tuning.step_size, np.float32(0.01))
+
+
+@pytest.mark.parametrize("chunk_steps", [7, 1000])
+def test_draws_do_not_depend_on_chunks_or_devices(
+    smile: Callable[..., Posterior], chunk_steps: int
+) -> None:
+    base = smile()
+    assert_same(smile(chunk_steps=chunk_steps), base)
+    two = smile(num_devices=2)
+    np.testing.assert_allclose(two.positions()[:, 0], base.positions()[:, 0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("phase", "count"), [("step size", 2), ("sampling", 1)])
+def test_a_stopped_run_goes_on_to_the_same_draws(
+    smile: Callable[..., Posterior], tmp_path: Any, phase: str, count: int
+) -> None:
+    with pytest.raises(mirth.RunInterrupted):
+        smile(out=tmp_path, chunk_steps=5, monitors=[Stop(phase, count, signal.SIGTERM)])
+    assert_same(smile(out=tmp_path, chunk_steps=5), smile())
+
+
+def test_every_row_is_used_and_the_scale_is_exact(
+    model: mirth.Model, data: mirth.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log densities of the batches of an epoch, less their priors, sum to that of all rows."""
+    seen: list[StochasticChains] = []
+    init = StochasticChains.__init__
+    monkeypatch.setattr(
+        StochasticChains, "__init__", lambda self, *a: (init(self, *a), seen.append(self))[0]
+    )
+    method = mirth.SMILE(**(BASE | {"n_warmup": 0, "n_samples": 1, "batch_size": 9}))
+    weights = np.linspace(0.5, 2.0, len(data))
+    weighted = mirth.Dataset(data.x, data.y, weights)
+    mirth.infer(model, weighted, method, num_chains=1, validation_fraction=0.3)
+    (chains,) = seen
+    flat, key = jax.numpy.asarray(chains.flat[0]), jax.random.key(3)
+    prior = float(model.log_prior(chains.unravel(flat)))
+    num = chains.batches.num_batches
+    total = 0.0
+    for step in range(num):
+        _, weight = chains.batches.rows(key, step)
+        estimate = float(chains._batch_logdensity_fn(chains.shared, key, step)(flat)) - prior
+        total += estimate * float(weight.sum()) / chains.num_rows
+    expected = float(chains._logdensity_fn(chains.shared)(flat)) - prior
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
+def test_names() -> None:
+    methods = {name: resolve_method(name) for name in METHODS if "smile" in name}
+    assert set(methods) == {"psmile", "smile", "psmile-naive", "smile-naive"}
+    for name, method in methods.items():
+        assert method.preconditioned == name.startswith("p")
+        assert method.guarded == (method.step_size_rule != "fixed") == ("naive" not in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("n_warmup", -1, ValueError),
+        ("batch_size", 0, ValueError),
+        ("batch_size", 2.5, TypeError),
+        ("step_size", 0.0, ValueError),
+        ("step_size_rule", "quantile", ValueError),
+        ("reset_probability", 1.0, ValueError),
+        ("L", 0.0, ValueError),
+        ("L", "long", TypeError),
+        ("integrator", "leap", ValueError),
+        ("probe_every", 0, ValueError),
+        ("guarded", 1.5, TypeError),
+        ("start", "ensemble", TypeError),
+        ("unhealthy_chains", "dropped", ValueError),
+    ],
+)
+def test_wrong_values(name: str, value: Any, error: type) -> None:
+    with pytest.raises(error, match=name):
+        mirth.SMILE(**{name: value})
+
+
+def test_quantiles_need_the_guard() -> None:
+    with pytest.raises(ValueError, match="needs guarded=True"):
+        mirth.SMILE(step_size_rule="quantiles", guarded=False)
