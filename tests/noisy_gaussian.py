@@ -74,7 +74,6 @@ def assert_variance(draws: jax.Array, expected: Any, largest_se: float) -> None:
     """Compare with an exact variance, within K_SIGMA standard errors that are small enough."""
     found, error = variance_of(draws)
     expected = np.asarray(expected)
-    print("ratio", found / expected, "relative se", error / expected)
     # Without this a chain that hardly moves would pass.
     assert np.all(error < largest_se * expected)
     assert np.all(np.abs(found - expected) < K_SIGMA * error), (found / expected, error / expected)

@@ -102,7 +102,8 @@ class SGHMC(eqx.Module):
     Parameters
     ----------
     step_size : scalar
-        Step size :math:`\epsilon`; its square corresponds to the step size of SGLD.
+        Step size :math:`\epsilon`. With friction 1 the chain is SGLD with step size
+        :math:`\epsilon^2`.
     friction : scalar, default=0.05
         Share :math:`\alpha` of the momentum that a step takes away, in (0, 1].
     temperature : scalar, default=1.0

@@ -13,7 +13,7 @@ from noisy_gaussian import K_SIGMA, advance, assert_variance, noisy_gaussian, st
 from targets import log_gamma
 
 from mirth.core.autocorrelation import effective_sample_size
-from mirth.samplers import SGHMC
+from mirth.samplers import SGHMC, SGLD
 
 EPS = float(np.finfo(np.float32).eps)
 SCALES = np.array([0.5, 1.0, 2.0])
@@ -57,6 +57,19 @@ def test_variance_on_a_gaussian_is_the_exact_one_of_the_discrete_chain(step_size
     draws, info = run((step_size, friction))
     assert not info.is_divergent.any()
     assert_variance(draws, exact, largest_se=0.03)
+
+
+def test_with_friction_one_it_is_sgld_with_the_squared_step_size(monkeypatch):
+    noise = jax.random.normal(jax.random.key(3), (10,))
+    for name in ("sghmc", "sgld"):
+        monkeypatch.setattr(f"mirth.samplers.{name}.tree_normal", lambda *args: [noise] * args[2])
+    sampler, langevin = SGHMC(0.2, 1.0), SGLD(0.04)
+    state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
+    one, _ = sampler.step(jax.random.key(1), state, TARGET.logdensity)
+    two, _ = sampler.step(jax.random.key(1), one, TARGET.logdensity)
+    start = langevin.init(one.position, TARGET.logdensity, jax.random.key(0))
+    theirs, _ = langevin.step(jax.random.key(1), start, TARGET.logdensity)
+    np.testing.assert_allclose(two.position, theirs.position, rtol=20 * EPS, atol=20 * EPS)
 
 
 def test_the_bias_of_a_large_step_is_seen():
@@ -113,7 +126,6 @@ def test_adaptation_learns_the_mean_square_of_the_gradient_and_then_stays_frozen
     square = np.asarray(state.moments.square, dtype=np.float64)
     found, error = square.mean(axis=0), square.std(axis=0) / np.sqrt(COPIES)
     exact = noise_sd**2 + variance_with_mass(found, noise_sd) / SCALES**4
-    print("mean square", found, "exact", exact, "se", error)
     # The average over all 2000 steps remembers the start, with its variance s^2, for some 50.
     assert np.all(np.abs(found - exact) < K_SIGMA * error + 50 / 2000 / SCALES**2)
     assert error.max() < 0.01 * exact.min()
@@ -170,7 +182,6 @@ def test_adaptation_mixes_better_on_a_badly_scaled_gaussian():
         state, _ = advance(bind, sampler, state, 250, 20, jax.random.key(1))
         draws = advance(bind, sampler.frozen(), state, 250, 20, jax.random.key(2))[1][0]
         sizes.append(effective_sample_size(np.asarray(draws).swapaxes(0, 1))[1])
-    print("effective draws", sizes)
     assert sizes[1] > 10 * sizes[0]
 
 

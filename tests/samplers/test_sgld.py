@@ -78,7 +78,6 @@ def test_the_bias_of_rmsprop_falls_with_its_memory_and_grows_when_the_step_size_
         # With G at its mean, s, the chain is plain SGLD with a known variance.
         exact = SCALES**2 / (1 - step_size / (2 * SCALES))
         ratio[decay, step_size], error[decay, step_size] = found / exact, se / exact
-    print(ratio, error)
     # In the limit of small steps the stationary density is p / G, here of variance 2 s^2.
     assert np.all((ratio[0.9, 0.01] > 1.5) & (ratio[0.9, 0.01] < 2))
     difference = ratio[0.9, 0.01] - ratio[0.9, 0.1]
@@ -99,7 +98,6 @@ def test_rmsprop_mixes_better_on_a_badly_scaled_gaussian():
     # With G = s the factor step / s is that of the plain chain in the narrowest coordinate: 0.5.
     fast = rmsprop(0.999, 0.5 * scales[0], scales)
     sizes = [effective_sample_size(np.asarray(x).swapaxes(0, 1))[1] for x in (slow, fast)]
-    print("effective draws", sizes)
     assert sizes[1] > 10 * sizes[0]
 
 
