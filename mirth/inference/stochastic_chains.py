@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -182,16 +183,8 @@ class StochasticChains(EnsembleChains):
         kernel, guard, factor, is_reset = self._guarded(
             key, chain, kernel, info.energy_change, is_probe, shared.is_tuning
         )
-        info = MCLMCInfo(
-            info.logdensity,
-            # So that its mean square over all steps is that over the probes.
-            jnp.where(is_reset, 0.0, info.energy_change) * jnp.sqrt(1.0 * every),
-            info.step_size,
-            info.is_divergent,
-        )
-        probe = info._replace(energy_change=info.energy_change / jnp.sqrt(1.0 * every))
         learns = shared.is_tuning & ((is_probe & ~is_reset) | info.is_divergent)
-        tuner = self._tuned(chain, i, kernel, probe, learns, factor, shared)
+        tuner = self._tuned(chain, i, kernel, info, learns, factor, shared)
         noise = extra.noise
         if self.stochastic.is_preconditioned:
             noise = jax.lax.cond(
@@ -209,6 +202,9 @@ class StochasticChains(EnsembleChains):
                 ),
             )
             tuner = tuner._replace(sampler=sampler)
+        # So that the mean square over all steps is that over the probes.
+        energy_change = jnp.where(is_reset, 0.0, info.energy_change) * math.sqrt(every)
+        info = info._replace(energy_change=energy_change)
         extra = extra._replace(num_steps=extra.num_steps + 1, noise=noise, guard=guard)
         divergent = chain.divergent + info.is_divergent
         return chain._replace(kernel=kernel, tuner=tuner, divergent=divergent, extra=extra), info

@@ -9,9 +9,10 @@ from mirth.samplers.noise_scale import (
     preconditioner,
     update_noise_scale,
 )
+from mirth.samplers.sghmc import SGHMC, GradientMoments, SGHMCState
+from mirth.samplers.sgld import SGLD, SGLDState
 from mirth.samplers.stochastic_mclmc import (
     STOCHASTIC_SCHEMES,
-    StochasticInfo,
     StochasticMCLMC,
     StochasticState,
 )
@@ -23,7 +24,6 @@ __all__ = [
     "GuardState",
     "NoiseScale",
     "STOCHASTIC_SCHEMES",
-    "StochasticInfo",
     "StochasticMCLMC",
     "StochasticState",
     "init_noise_scale",
@@ -31,10 +31,15 @@ __all__ = [
     "update_noise_scale",
     "MCLMC",
     "SCHEMES",
+    "SGHMC",
+    "SGLD",
+    "GradientMoments",
     "MCLMCInfo",
     "MCLMCState",
     "MILETuner",
     "Phase",
+    "SGHMCState",
+    "SGLDState",
     "TunerState",
     "gradients_per_step",
 ]

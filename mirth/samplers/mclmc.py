@@ -52,9 +52,10 @@ class MCLMCInfo(NamedTuple):
     Parameters
     ----------
     logdensity : scalar
-        Log density at the new position.
+        Log density at the new position; of a stochastic kernel by the batch it last looked at.
     energy_change : scalar
-        Energy error Delta E of the deterministic part; 0 for a reverted step.
+        Energy error Delta E of the deterministic part; 0 for a reverted step, and where a kernel
+        has no energy or was not asked for it.
     step_size : scalar
         Step size of this step.
     is_divergent : bool scalar

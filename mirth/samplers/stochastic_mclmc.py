@@ -32,7 +32,7 @@ from mirth.core.trees import tree_all_finite, tree_normal, tree_select, tree_siz
 from mirth.core.types import Key, LogDensityFn
 from mirth.core.validation import check_name
 from mirth.samplers.integrators import SCHEMES, integrate, move, spread_scale, update_velocity
-from mirth.samplers.mclmc import normalise, refresh_momentum
+from mirth.samplers.mclmc import MCLMCInfo, normalise, refresh_momentum
 
 STOCHASTIC_SCHEMES: dict[str, int] = {"leapfrog": 1, "mclachlan": 2, "velocity": 3, "stale": 2}
 """Gradients of a step, by scheme."""
@@ -56,28 +56,6 @@ class StochasticState(NamedTuple):
     momentum: PyTree
     logdensity: Float[Array, ""]
     gradient: PyTree
-
-
-class StochasticInfo(NamedTuple):
-    """Diagnostics of one step.
-
-    Parameters
-    ----------
-    logdensity : scalar
-        Log density of the batch at the new position; where no energy was asked for, that of the
-        last probe.
-    energy_change : scalar
-        Energy error Delta E of the step on its batch; 0 without a probe or for a reverted step.
-    step_size : scalar
-        Step size of this step.
-    is_divergent : bool scalar
-        Whether the proposal was not finite and has been reverted.
-    """
-
-    logdensity: Float[Array, ""]
-    energy_change: Float[Array, ""]
-    step_size: Float[Array, ""]
-    is_divergent: Bool[Array, ""]
 
 
 class StochasticMCLMC(eqx.Module):
@@ -164,7 +142,7 @@ class StochasticMCLMC(eqx.Module):
         state: StochasticState,
         logdensity_fn: LogDensityFn,
         is_probe: bool | Bool[Array, ""] = True,
-    ) -> tuple[StochasticState, StochasticInfo]:
+    ) -> tuple[StochasticState, MCLMCInfo]:
         """Take one step on one batch; a proposal that is not finite anywhere is reverted.
 
         Parameters
@@ -203,7 +181,7 @@ class StochasticMCLMC(eqx.Module):
             )
         )
         new_state = tree_select(is_finite, proposal, fallback)
-        return new_state, StochasticInfo(
+        return new_state, MCLMCInfo(
             logdensity=new_state.logdensity,
             energy_change=jnp.where(is_finite, energy_change, 0.0),
             step_size=self.step_size,

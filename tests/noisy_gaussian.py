@@ -1,0 +1,79 @@
+"""Independent Gaussian coordinates with noisy gradients, and long runs of a sampler on them.
+
+The coordinates do not interact, so copies of one coordinate are as many independent chains.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mirth.core.autocorrelation import effective_sample_size
+from mirth.core.random import fold_in, standard_normals
+from mirth.samplers import MCLMCInfo
+
+K_SIGMA = 4.0
+
+
+def noisy_gaussian(scales: Any, noise_sd: float, num_copies: int) -> Any:
+    """Give key -> log density: the key is the mini-batch, the noise linear in the position."""
+    scales = np.tile(np.asarray(scales, dtype=np.float32), (num_copies, 1))
+
+    def bind(key: jax.Array) -> Any:
+        exact = lambda x: -0.5 * jnp.sum((x / scales) ** 2)  # noqa: E731
+        if noise_sd == 0:
+            return exact
+        (noise,) = standard_normals(key, 1, scales.shape)
+        return lambda x: exact(x) + noise_sd * jnp.sum(noise * x)
+
+    return bind
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def advance(
+    bind: Any, sampler: Any, state: Any, num_draws: int, thin: int, key: jax.Array
+) -> tuple[Any, tuple[jax.Array, MCLMCInfo]]:
+    """Take num_draws * thin steps, each with a batch of its own; give every thin-th position."""
+
+    def step(state: Any, number: jax.Array) -> tuple[Any, MCLMCInfo]:
+        own = fold_in(key, number)
+        return sampler.step(own, state, bind(fold_in(own, 1000)))
+
+    def draw(state: Any, numbers: jax.Array) -> tuple[Any, tuple[jax.Array, MCLMCInfo]]:
+        state, info = jax.lax.scan(step, state, numbers)
+        return state, (state.position, info)
+
+    numbers = jnp.arange(num_draws * thin).reshape(num_draws, thin)
+    return jax.lax.scan(draw, state, numbers)
+
+
+def start(sampler: Any, bind: Any, shape: tuple[int, ...], seed: int = 0) -> Any:
+    """Start at zero."""
+    key = jax.random.key(seed)
+    return sampler.init(jnp.zeros(shape), bind(jax.random.fold_in(key, 1)), key)
+
+
+def variance_of(draws: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Mean square of each coordinate and its standard error, by the effective sample size.
+
+    Parameters
+    ----------
+    draws : array of shape (draws, copies, coordinates)
+        Positions; the true mean is zero.
+    """
+    squares = np.asarray(draws, dtype=np.float64).swapaxes(0, 1) ** 2
+    error = squares.std(axis=(0, 1)) / np.sqrt(effective_sample_size(squares))
+    return squares.mean(axis=(0, 1)), error
+
+
+def assert_variance(draws: jax.Array, expected: Any, largest_se: float) -> None:
+    """Compare with an exact variance, within K_SIGMA standard errors that are small enough."""
+    found, error = variance_of(draws)
+    expected = np.asarray(expected)
+    # Without this a chain that hardly moves would pass.
+    assert np.all(error < largest_se * expected)
+    assert np.all(np.abs(found - expected) < K_SIGMA * error), (found / expected, error / expected)
