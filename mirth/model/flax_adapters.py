@@ -48,7 +48,7 @@ class FlaxLinenNetwork:
         Module that maps ``x`` of shape (data, ...) to outputs of shape (data, outputs).
     state : mapping, optional
         Other collections than ``"params"``, for example ``{"batch_stats": ...}`` of a trained
-        network.
+        network; ``"params"`` in it are left out.
     arguments : mapping, optional
         Keyword arguments of the module's ``__call__``. Those called ``deterministic``, ``train``,
         ``training``, ``is_training`` or ``use_running_average`` are set for use, not for learning,
@@ -86,7 +86,8 @@ class FlaxLinenNetwork:
         if not isinstance(self.module, linen.Module):
             raise TypeError(f"module={self.module!r} must be a flax.linen.Module object.")
         if self.state is not None and not isinstance(self.state, FrozenState):
-            object.__setattr__(self, "state", FrozenState(dict(self.state)))
+            others = {name: tree for name, tree in self.state.items() if name != "params"}
+            object.__setattr__(self, "state", FrozenState(others))
         accepted = inspect.signature(self.module.__call__).parameters
         known = {name: value for name, value in _IN_USE.items() if name in accepted}
         object.__setattr__(self, "arguments", known | dict(self.arguments or {}))

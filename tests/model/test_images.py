@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +70,72 @@ def test_a_unit_is_a_convolution_normalised_and_cut_off() -> None:
     h = 2 * np.asarray(x) + 1
     expected = np.maximum(3 * h / np.sqrt((h**2).mean() + 1e-6) + 0.5, 0.2)
     np.testing.assert_allclose(network.unit(layer, x), expected, rtol=1e-5)
+
+
+def linen_convolution(layer: Any, x: Any, padding: str = "SAME", stride: int = 1) -> Any:
+    size, channels = layer["weight"].shape[0], layer["weight"].shape[-1]
+    convolution = nn.Conv(channels, (size, size), strides=stride, padding=padding)
+    return convolution.apply({"params": {"kernel": layer["weight"], "bias": layer["bias"]}}, x)
+
+
+def linen_unit(layer: Any, x: Any, stride: int = 1, *, is_cut: bool = True) -> Any:
+    h = linen_convolution(layer, x, stride=stride)
+    h = filter_response_norm(h, layer["gamma"], layer["beta"], 1e-6)
+    return jnp.maximum(h, layer["tau"]) if is_cut else h
+
+
+def lenet(p: Any, x: Any) -> Any:
+    h = nn.avg_pool(nn.tanh(linen_convolution(p["conv_0"], x)), (2, 2), (2, 2))
+    h = nn.avg_pool(nn.tanh(linen_convolution(p["conv_1"], h, "VALID")), (2, 2), (2, 2))
+    h = h.reshape(len(x), -1)
+    for name in ("dense_0", "dense_1"):
+        h = nn.tanh(h @ p[name]["weight"] + p[name]["bias"])
+    return h @ p["dense_2"]["weight"] + p["dense_2"]["bias"]
+
+
+def resnet7(p: Any, x: Any) -> Any:
+    h = linen_unit(p["conv_0"], x)
+    for name in ("conv_1", "conv_2", "conv_3"):
+        h = nn.max_pool(linen_unit(p[name], h), (2, 2), (2, 2))
+    inner = linen_unit(p["block_conv_1"], linen_unit(p["block_conv_0"], h), is_cut=False)
+    h = jnp.maximum(h + inner, p["block_conv_1"]["tau"])
+    return h.mean((1, 2)) @ p["dense"]["weight"] + p["dense"]["bias"]
+
+
+def resnet18(p: Any, x: Any) -> Any:
+    h = nn.max_pool(linen_unit(p["conv"], x), (3, 3), (2, 2), "SAME")
+    for stage in range(4):
+        for i in range(2):
+            name, stride = f"stage_{stage}_{i}", 2 if stage > 0 and i == 0 else 1
+            inner = linen_unit(p[f"{name}_conv_0"], h, stride)
+            inner = linen_unit(p[f"{name}_conv_1"], inner, is_cut=False)
+            if stride == 2:
+                h = linen_unit(p[f"{name}_shortcut"], h, 2, is_cut=False)
+            h = jnp.maximum(h + inner, p[f"{name}_conv_1"]["tau"])
+    return h.mean((1, 2)) @ p["dense"]["weight"] + p["dense"]["bias"]
+
+
+@pytest.mark.parametrize(
+    ("network", "by_linen", "size"),
+    [
+        (mirth.LeNet(activation="tanh"), lenet, 28),
+        (mirth.ResNet7(), resnet7, 17),
+        pytest.param(mirth.ResNet18(), resnet18, 32, marks=pytest.mark.slow),
+    ],
+)
+def test_networks_are_those_put_together_from_the_layers_of_flax(
+    network: Any, by_linen: Any, size: int
+) -> None:
+    x = images(2, size, size, 1)
+    params = jax.jit(network.init)(jax.random.key(0), x)
+    # Biases, thresholds and so on start at 0 or 1; moved away, each must be in its place.
+    leaves, tree = jax.tree.flatten(params)
+    moved = [
+        leaf + 0.1 * jnp.asarray(RNG.normal(size=leaf.shape)) * (leaf.ndim < 2) for leaf in leaves
+    ]
+    params = jax.tree.unflatten(tree, moved)
+    expected = jax.jit(by_linen)(params, x)
+    np.testing.assert_allclose(jax.jit(network.apply)(params, x), expected, rtol=1e-3, atol=1e-3)
 
 
 CASES = [
