@@ -24,8 +24,8 @@ class Batch(NamedTuple):
 
     Parameters
     ----------
-    x : array of shape (data, features)
-        Inputs, already scaled.
+    x : array of shape (data, features) or (data, ...)
+        Inputs, already scaled; images and the like have further axes.
     y : array of shape (data,) or (data, targets)
         Targets: scaled numbers, or class indices.
     weights : array of shape (data,), optional
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     True
     """
 
-    x: Float[Array, "data features"]
+    x: Float[Array, "data ..."]
     y: Shaped[Array, "data ..."]
     weights: Float[Array, " data"] | None = None
     num_rows: Float[Array, ""] | int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ class Dataset:
 
     Parameters
     ----------
-    x : array of shape (N, features)
-        Inputs, finite.
+    x : array of shape (N, features) or (N, ...)
+        Inputs, finite. Rows may have axes of their own, such as images
+        (N, height, width, channels), if the network takes them.
     y : array of shape (N,) or (N, targets)
         Targets, finite: real numbers, or class indices and counts as integers.
     weights : array of shape (N,), optional
@@ -48,16 +50,16 @@ class Dataset:
     ValueError: x holds 1 value that is not finite ..., the first at x[1, 0]; ...
     """
 
-    x: Float[ndarray, "data features"]
+    x: Float[ndarray, "data ..."]
     y: Shaped[ndarray, "data ..."]
     weights: Float[ndarray, " data"] | None = None
 
     def __post_init__(self) -> None:
         x, y = _as_float32("x", self.x), _as_targets(self.y)
-        if x.ndim != 2 or x.shape[1] == 0:
+        if x.ndim < 2 or 0 in x.shape[1:]:
             raise ValueError(
                 f"x must have shape (N, features) with at least one feature, got {x.shape}; "
-                "a single feature is x[:, None]."
+                "a single feature is x[:, None], and images may have further axes."
             )
         if len(x) == 0:
             raise ValueError(f"x must have at least one row, got shape {x.shape}.")
@@ -76,8 +78,8 @@ class Dataset:
 
     @property
     def num_features(self) -> int:
-        """Number of columns of ``x``."""
-        return int(self.x.shape[1])
+        """Number of values in a row of ``x``: columns of a table, or all values of an image."""
+        return math.prod(self.x.shape[1:])
 
     def take(self, indices: Int[ndarray, " rows"]) -> Dataset:
         """Select rows.

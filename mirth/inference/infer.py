@@ -262,10 +262,13 @@ def _split(
                 "validation must be a mirth.Dataset(x, y) or None, not "
                 f"{type(validation).__name__}."
             )
-        if validation.num_features != dataset.num_features:
+        shape, expected = validation.x.shape[1:], dataset.x.shape[1:]
+        if shape != expected:
+            is_table = len(shape) == len(expected) == 1
             raise ValueError(
-                f"validation has {validation.num_features} features per row, but dataset has "
-                f"{dataset.num_features}."
+                f"validation has {shape[0]} features per row, but dataset has {expected[0]}."
+                if is_table
+                else f"validation has rows of shape {shape}, but dataset has {expected}."
             )
         model.likelihood.check_targets(validation.y)
         return dataset, validation

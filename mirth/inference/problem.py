@@ -113,11 +113,15 @@ def _activation_limits(device: jax.Device) -> tuple[int | None, int]:
 
 
 def features_first(batch: Batch) -> tuple[Array, Shaped[Array, "data ..."], Array | None]:
-    """Store a batch with the data axis contiguous, as the built-in network reads it."""
-    return jnp.asarray(batch.x.T), batch.y, batch.weights
+    """Store tables with the data axis contiguous, as the built-in network reads them.
+
+    Images and other rows with axes of their own stay as they are.
+    """
+    x = batch.x.T if batch.x.ndim == 2 else batch.x
+    return jnp.asarray(x), batch.y, batch.weights
 
 
 def rows_first(stored: tuple[Array, Array, Array | None]) -> Batch:
     """Undo :func:`features_first` under tracing: the two transpositions cancel."""
     x, y, weights = stored
-    return Batch(x.T, y, weights)
+    return Batch(x.T if x.ndim == 2 else x, y, weights)

@@ -1,24 +1,34 @@
 """What is sampled: network, likelihood and prior, together a log density."""
 
+from mirth.model.equinox_adapter import EquinoxNetwork
+from mirth.model.flax_adapters import FlaxLinenNetwork, FlaxNnxNetwork
+from mirth.model.images import LeNet
 from mirth.model.likelihoods import Categorical, HomoscedasticNormal, Likelihood, Normal
 from mirth.model.mlp import ACTIVATIONS, MLP
 from mirth.model.model import Model
 from mirth.model.network import FunctionalNetwork, Network
 from mirth.model.priors import NormalPrior, Prior
+from mirth.model.resnet import ResNet7, ResNet18
 from mirth.model.row_blocks import activation_bytes, in_row_blocks
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
     "Categorical",
+    "EquinoxNetwork",
+    "FlaxLinenNetwork",
+    "FlaxNnxNetwork",
     "FunctionalNetwork",
     "HomoscedasticNormal",
+    "LeNet",
     "Likelihood",
     "Model",
     "Network",
     "Normal",
     "NormalPrior",
     "Prior",
+    "ResNet7",
+    "ResNet18",
     "activation_bytes",
     "in_row_blocks",
 ]

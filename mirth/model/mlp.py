@@ -41,6 +41,11 @@ _GAINS = {"tanh": 1.0, "identity": 1.0, "elu": 1.0, "sigmoid": 16.0}
 _RECTIFIER_GAIN = 2.0
 
 
+def weight_gain(activation: str) -> float:
+    """Give the variance of weights before an activation, times the fan-in."""
+    return _GAINS.get(activation, _RECTIFIER_GAIN)
+
+
 @dataclasses.dataclass(frozen=True)
 class MLP:
     r"""Multi-layer perceptron.
@@ -93,9 +98,14 @@ class MLP:
 
     def init(self, key: Key, x: Float[Array, "data features"]) -> Params:
         """Draw first parameters: a tuple of ``{"weight": (out, in), "bias": (out,)}``."""
+        if x.ndim != 2:
+            raise ValueError(
+                f"MLP needs x of shape (data, features), got {x.shape}; flatten each row with "
+                "x.reshape(len(x), -1), or use a network for images such as mirth.LeNet."
+            )
         sizes = self.widths(x.shape[1])
         shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-        gains = [_GAINS.get(self.activation, _RECTIFIER_GAIN)] * (len(shapes) - 1) + [1.0]
+        gains = [weight_gain(self.activation)] * (len(shapes) - 1) + [1.0]
         # One draw for all weights and one for all biases: a draw per layer compiles for seconds.
         weight_key, bias_key = jax.random.split(key)
         normal = jax.random.normal(weight_key, (sum(out * fan_in for out, fan_in in shapes),))

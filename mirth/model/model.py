@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,14 +62,14 @@ class Model:
                 "apply(params, x); wrap two plain functions in mirth.FunctionalNetwork."
             )
 
-    def init(self, key: Key, x: Float[Array, "data features"]) -> Params:
+    def init(self, key: Key, x: Float[Array, "data ..."]) -> Params:
         """Draw first parameters and check that the network fits the likelihood.
 
         Parameters
         ----------
         key : Key
             Random key.
-        x : array of shape (data, features)
+        x : array of shape (data, features) or (data, ...)
             Inputs, scaled; only their shape matters.
 
         Returns
@@ -78,10 +79,13 @@ class Model:
 
         Raises
         ------
+        TypeError
+            If a parameter does not hold real floating point numbers.
         ValueError
             If the network does not return (data, ``likelihood.num_outputs``).
         """
         params = {"network": self.network.init(key, x)}
+        _check_floating(params["network"])
         outputs = jax.eval_shape(self.network.apply, params["network"], x)
         expected = (x.shape[0], self.likelihood.num_outputs)
         if outputs.shape != expected:
@@ -94,9 +98,7 @@ class Model:
             params["shared"] = self.likelihood.init_shared()
         return params
 
-    def outputs(
-        self, params: Params, x: Float[Array, "data features"]
-    ) -> Float[Array, "data outputs"]:
+    def outputs(self, params: Params, x: Float[Array, "data ..."]) -> Float[Array, "data outputs"]:
         """Outputs of the network followed by the shared scalars, as a likelihood sees them."""
         outputs = self.network.apply(params["network"], x)
         if not self.likelihood.num_shared:
@@ -180,3 +182,18 @@ class Model:
                     "check these rows of X and y."
                 )
         return None
+
+
+def _check_floating(params: Any) -> None:
+    """Refuse parameters that have no density on the real numbers, by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise TypeError("The network has no parameters; there is nothing to sample.")
+    for path, leaf in leaves:
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"The parameter {jax.tree_util.keystr(path)} of the network is of type {dtype}; "
+                "only real floating point arrays can be sampled. Keep constants outside the "
+                "parameters, and store a complex array as its real and imaginary part."
+            )

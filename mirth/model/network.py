@@ -15,13 +15,11 @@ from mirth.core.types import Key, Params
 class Network(Protocol):
     """A network as ``init`` and ``apply``; any hashable object with these two will do."""
 
-    def init(self, key: Key, x: Float[Array, "data features"]) -> Params:
+    def init(self, key: Key, x: Float[Array, "data ..."]) -> Params:
         """Draw first parameters for inputs like ``x``."""
         ...
 
-    def apply(
-        self, params: Params, x: Float[Array, "data features"]
-    ) -> Float[Array, "data outputs"]:
+    def apply(self, params: Params, x: Float[Array, "data ..."]) -> Float[Array, "data outputs"]:
         """Compute the outputs, axes (data, outputs)."""
         ...
 
@@ -35,7 +33,7 @@ class SumsLogLikelihood(Protocol):
         likelihood: Any,
         params: Params,
         shared: Float[Array, " shared"],
-        x: Float[Array, "data features"],
+        x: Float[Array, "data ..."],
         y: Shaped[Array, "data ..."],
         weights: Float[Array, " data"] | None,
     ) -> Float[Array, ""]:

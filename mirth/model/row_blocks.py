@@ -102,7 +102,7 @@ def activation_bytes(model: Model, params: Params, batch: Batch) -> int:
             return (sum(widths) + widths[-1]) * x.dtype.itemsize  # outputs and their derivative
 
     def traced_bytes(num_rows: int) -> int:
-        rows = jax.ShapeDtypeStruct((num_rows, x.shape[1]), x.dtype)
+        rows = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
         return _product_bytes(jax.make_jaxpr(model.outputs)(params, rows).jaxpr)
 
     return max(1, traced_bytes(3) - traced_bytes(2))
@@ -152,9 +152,10 @@ def _cutter(batch: Batch, rows: int) -> Callable[[Array], Batch]:
     Where a block would pass the end, it starts earlier, and the rows that the block before it has
     counted get weight 0: every block has the same shape, so the network is compiled once.
     """
-    # Chains keep the data axis contiguous. Transposed out here, the two transpositions cancel; in
-    # the loop, XLA would copy all rows first.
-    num_rows, features_first = batch.x.shape[0], batch.x.T
+    # Chains keep the data axis of tables contiguous. Transposed out here, the two transpositions
+    # cancel; in the loop, XLA would copy all rows first.
+    num_rows, is_table = batch.x.shape[0], batch.x.ndim == 2
+    stored = batch.x.T if is_table else batch.x
 
     def block(i: Array) -> Batch:
         wanted = i * rows
@@ -166,7 +167,8 @@ def _cutter(batch: Batch, rows: int) -> Callable[[Array], Batch]:
         is_new = start + jnp.arange(rows) >= wanted
         weights = 1.0 if batch.weights is None else cut(batch.weights)
         weights = jnp.where(is_new, weights, 0).astype(batch.x.dtype)
-        return Batch(cut(features_first, axis=1).T, cut(batch.y), weights)
+        x = cut(stored, axis=1).T if is_table else cut(stored)
+        return Batch(x, cut(batch.y), weights)
 
     return block
 

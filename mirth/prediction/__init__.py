@@ -23,7 +23,7 @@ def make_predictive(
         The model that was sampled.
     draws : pytree of arrays of shape (chains, draws, ...)
         Parameters of all draws.
-    x : array of shape (rows, features)
+    x : array of shape (rows, features) or (rows, ...)
         New inputs, scaled as in the fit.
     **options : any
         Further arguments of :class:`Predictive`, or of :class:`CategoricalPredictive` if

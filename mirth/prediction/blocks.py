@@ -121,7 +121,7 @@ class OutputBlocks:
         The model that the draws belong to.
     draws : pytree of numpy arrays of shape (draws, ...)
         Parameters, one leading axis.
-    x : array of shape (rows, features)
+    x : array of shape (rows, features) or (rows, ...)
         Inputs, scaled.
     max_buffer_bytes : int
         Largest buffer; see :func:`plan_blocks`.
@@ -136,7 +136,7 @@ class OutputBlocks:
         self,
         model: Model,
         draws: Params,
-        x: Shaped[np.ndarray, "data features"],
+        x: Shaped[np.ndarray, "data ..."],
         max_buffer_bytes: int,
     ) -> None:
         self.model = model
@@ -207,9 +207,7 @@ class OutputBlocks:
             padded = [self.pad(values, rows) for values in row_arguments]
             yield rows, apply_likelihood(self.likelihood, method, outputs, rows, *padded)
 
-    def _evaluate(
-        self, x: Shaped[np.ndarray, "data features"]
-    ) -> Float[Array, "draws data outputs"]:
+    def _evaluate(self, x: Shaped[np.ndarray, "data ..."]) -> Float[Array, "draws data outputs"]:
         """Outputs of all draws for one padded block of rows."""
         size = self.plan.draws
         chunks = []
@@ -242,7 +240,7 @@ def _call_likelihood(likelihood: Likelihood, method: str, *arguments: Any) -> Ar
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate_chunk(
-    model: Model, vectorised: int, draws: Params, x: Shaped[Array, "data features"]
+    model: Model, vectorised: int, draws: Params, x: Shaped[Array, "data ..."]
 ) -> Float[Array, "draws data outputs"]:
     return jax.lax.map(lambda params: model.outputs(params, x), draws, batch_size=vectorised)
 
@@ -256,7 +254,7 @@ def _pad(values: Shaped[np.ndarray, "..."], size: int) -> np.ndarray:
 
 
 def _trace_network(
-    model: Model, draws: Params, x: Shaped[np.ndarray, "data features"]
+    model: Model, draws: Params, x: Shaped[np.ndarray, "data ..."]
 ) -> tuple[int, int]:
     """Trace one draw's outputs without computing them; give their width and bytes per row."""
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), draws)
@@ -350,7 +348,7 @@ def _is_finite_chain(leaves: list[Any], chain: int) -> bool:
     )
 
 
-def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data features"]:
+def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data ..."]:
     """Check the inputs and give real numbers the precision of the draws.
 
     Raises
@@ -361,8 +359,8 @@ def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data features"]:
     x = np.asarray(x)
     if x.ndim < 2 or not len(x):
         raise ValueError(
-            f"x has shape {x.shape}; pass scaled inputs of shape (rows, features) with at least "
-            "one row. A single row is x[None, :]."
+            f"x has shape {x.shape}; pass scaled inputs of shape (rows, features), or (rows, ...) "
+            "for images, with at least one row. A single row is x[None]."
         )
     if x.dtype.kind not in "fiu":
         raise ValueError(f"x has the type {x.dtype}; encode it as numbers, as in the fit.")

@@ -35,7 +35,7 @@ class CategoricalPredictive:
         The model that was sampled, with a likelihood of classes.
     draws : pytree of arrays of shape (chains, draws, ...)
         Parameters of all draws.
-    x : array of shape (rows, features)
+    x : array of shape (rows, features) or (rows, ...)
         New inputs, scaled as in the fit.
     max_buffer_bytes : int, default=64 MiB
         Largest buffer while computing. It holds at least one row of all draws.

@@ -36,7 +36,7 @@ class Predictive:
         The model that was sampled, with a likelihood of a real target.
     draws : pytree of arrays of shape (chains, draws, ...)
         Parameters of all draws.
-    x : array of shape (rows, features)
+    x : array of shape (rows, features) or (rows, ...)
         New inputs, scaled as in the fit.
     shift : float, default=0.0
         Value of the target, in original units, at 0 in scaled units.

@@ -107,3 +107,12 @@ def test_take_refuses_what_no_data_set_can_be() -> None:
         dataset.take(np.array([], dtype=int))
     with pytest.raises(ValueError, match="all zero"):
         dataset.take(np.array([1]))
+
+
+def test_rows_may_be_images() -> None:
+    x = np.arange(24, dtype=np.uint8).reshape(3, 2, 2, 2)
+    dataset = Dataset(x, np.arange(3))
+    assert dataset.x.dtype == np.float32 and dataset.num_features == 8
+    np.testing.assert_array_equal(dataset.take([2, 0]).x, x[[2, 0]])
+    with pytest.raises(ValueError, match="at least one feature, got \\(3, 0, 2\\)"):
+        Dataset(np.zeros((3, 0, 2)), np.arange(3))

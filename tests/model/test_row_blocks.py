@@ -16,6 +16,7 @@ from mirth.model import (
     Categorical,
     FunctionalNetwork,
     HomoscedasticNormal,
+    LeNet,
     Model,
     Normal,
     activation_bytes,
@@ -183,3 +184,17 @@ def test_the_estimate_of_activations_sees_into_inner_programs() -> None:
 
     model, params = built(FunctionalNetwork(lambda key, x: jnp.ones((3, 2)), apply), Normal())
     assert activation_bytes(model, params, Batch(X, Y)) == 4 * (3 + 2)
+
+
+def test_images_go_through_in_blocks() -> None:
+    network = LeNet(num_outputs=3, channels=(3, 4), kernel_size=3, hidden_layer_sizes=(8,))
+    model = Model(network, Categorical(num_classes=3))
+    x = jnp.asarray(RNG.normal(size=(50, 8, 8, 1)), jnp.float32)
+    batch = Batch(x, jnp.arange(50) % 3, jnp.linspace(0, 1, 50))
+    params = model.init(jax.random.key(0), x)
+    whole = value_and_gradient(model, params, batch, None)
+    for size in (7, 32):
+        assert_same(value_and_gradient(model, params, batch, size), whole)
+    # Pixels and both sides of two convolutions (8 x 8 and 4 x 4) and of two dense layers.
+    expected = (64 + 64 * 3) + (16 * 3 + 4 * 4) + (4 + 8) + (8 + 3)
+    assert activation_bytes(model, params, batch) == 4 * expected
