@@ -213,7 +213,9 @@ class FlaxNnxNetwork:
         if not isinstance(module, nnx.Module):
             raise TypeError(f"make returned a {type(module).__name__}, not a flax.nnx.Module.")
         module.eval()
-        return nnx.split(module, nnx.Param, nnx.RngState, ...)
+        parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
+        graph, params, generators, others = parts
+        return graph, params, generators, others
 
     @functools.cached_property
     def _template(self) -> tuple[Any, Any, Any, Any]:
