@@ -17,6 +17,7 @@ from mirth.core.types import Batch
 from mirth.data import Dataset
 from mirth.inference import (
     MILE,
+    SGMCMC,
     SMILE,
     ChainsReport,
     DeepEnsemble,
@@ -71,6 +72,7 @@ __all__ = [
     "MCLMC",
     "MILE",
     "MLP",
+    "SGMCMC",
     "SMILE",
     "BNNClassifier",
     "BNNRegressor",

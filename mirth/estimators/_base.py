@@ -25,6 +25,7 @@ from mirth.data import Dataset, Standardizer
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
 from mirth.inference import (
     MILE,
+    SGMCMC,
     SMILE,
     Monitor,
     Posterior,
@@ -159,7 +160,7 @@ class BaseBNN(BaseEstimator):
         other = copy.copy(self)
         method = resolve_method(self.method)
         other.method = (
-            method.start if isinstance(method, MILE | SMILE) else method
+            method.start if isinstance(method, MILE | SMILE | SGMCMC) else method
         )  # so clones are alike
         other.posterior_ = self.posterior_.start_as_posterior()
         other._diagnostics = None

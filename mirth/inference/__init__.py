@@ -6,6 +6,7 @@ from mirth.inference.mile import MILE
 from mirth.inference.monitor import ChainsReport, Monitor
 from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Posterior, TuningReport
+from mirth.inference.sgmcmc import SGMCMC
 from mirth.inference.smile import SMILE
 from mirth.inference.trackers import MLflowMonitor, TensorBoardMonitor
 from mirth.inference.warm_start import WarmStartReport
@@ -13,6 +14,7 @@ from mirth.inference.warm_start import WarmStartReport
 __all__ = [
     "METHODS",
     "MILE",
+    "SGMCMC",
     "SMILE",
     "ChainsReport",
     "DeepEnsemble",

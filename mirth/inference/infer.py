@@ -35,6 +35,7 @@ from mirth.inference.problem import Problem
 from mirth.inference.progress import make_monitor
 from mirth.inference.recorder import Recorder
 from mirth.inference.run_folder import RunFolder, data_hash, describe
+from mirth.inference.sgmcmc import SGMCMC
 from mirth.inference.smile import SMILE
 from mirth.model import Model
 
@@ -46,10 +47,15 @@ METHODS: dict[str, Callable[..., Any]] = {
     "smile": functools.partial(SMILE, preconditioned=False),
     "psmile-naive": functools.partial(SMILE, **_NAIVE),
     "smile-naive": functools.partial(SMILE, preconditioned=False, **_NAIVE),
+    "sgld": functools.partial(SGMCMC, kernel="sgld"),
+    "psgld": functools.partial(SGMCMC, kernel="psgld"),
+    "csgld": functools.partial(SGMCMC, kernel="sgld", schedule="cyclical", n_warmup=0),
+    "sghmc": functools.partial(SGMCMC, kernel="sghmc"),
+    "adaptive-sghmc": functools.partial(SGMCMC, kernel="adaptive-sghmc"),
 }
 """Methods by name, as the papers call them."""
 
-METHOD_TYPES = (MILE, DeepEnsemble, SMILE)
+METHOD_TYPES = (MILE, DeepEnsemble, SMILE, SGMCMC)
 """Classes of methods."""
 
 RANGES: Mapping[str, Range] = {
