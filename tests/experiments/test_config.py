@@ -261,7 +261,8 @@ def test_schema_describes_every_field() -> None:
         fields += described(schema, schema["$defs"][name.__name__])
     assert len(fields) >= len(CASES)
     assert all(field.get("description") for _, field in fields), fields
-    known = dict(fields)
+    mile = schema["$defs"][METHOD_SECTIONS["mile"].__name__]
+    known = dict(fields) | dict(described(schema, mile))
     assert known["integrator"]["enum"] == ["mclachlan", "leapfrog"]
     assert known["task"]["enum"] == ["auto", "regression", "classification"]
     assert known["track"]["items"]["enum"] == ["tensorboard", "mlflow"]
@@ -273,7 +274,7 @@ def bounded(schema: dict[str, Any], method: str) -> Iterator[tuple[str, dict[str
         f"{name}.": schema["$defs"][section] for name, section in (
             ("data", "DataSection"), ("model", "ModelSection"),
             ("method", METHOD_SECTIONS[method].__name__),
-            *([("method.start", "DeepEnsembleStartSection")] if method == "mile" else []),
+            *([("method.start", "DeepEnsembleStartSection")] if method != "deep_ensemble" else []),
         )
     }}  # fmt: skip
     for prefix, section in sections.items():
@@ -293,10 +294,14 @@ def is_allowed(path: str, value: float, method: str, is_list: bool) -> bool:
     return True
 
 
+METHODS_OF_SMILE = ("smile", "psmile", "smile-naive", "psmile-naive")
+
+
 @pytest.mark.parametrize("method", METHOD_SECTIONS)
 def test_the_schema_has_the_ranges_of_the_checks(method: str) -> None:
     fields = dict(bounded(RunConfig.model_json_schema(), method))
-    assert len(fields) == (28 if method == "mile" else 12)
+    numbers = {"mile": 28, "deep_ensemble": 12} | dict.fromkeys(METHODS_OF_SMILE, 25)
+    assert len(fields) == numbers.get(method, 20)
     for path, field in fields.items():
         lows = {"minimum", "exclusiveMinimum"} & field.keys()
         assert len(lows) == 1, path  # every number has a range
