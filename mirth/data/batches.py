@@ -122,7 +122,7 @@ def permuted(key: Key, numbers: Int[Array, " numbers"], size: int) -> Int[Array,
     >>> sorted(permuted(jax.random.key(0), jnp.arange(5), 5).tolist())
     [0, 1, 2, 3, 4]
     """
-    width = max(1, math.isqrt(size - 1) + 1)
+    width = max(1, math.isqrt(size - 1) + 1)  # at most 2^16, as _shifted needs
     height = -(-size // width)
     rounds = jax.random.bits(key, (_NUM_ROUNDS,), jnp.uint32)
 
@@ -130,9 +130,9 @@ def permuted(key: Key, numbers: Int[Array, " numbers"], size: int) -> Int[Array,
         left, right = jnp.divmod(number.astype(jnp.uint32), jnp.uint32(width))
         for i in range(_NUM_ROUNDS):
             if i % 2:
-                right = (right + _hash(left ^ rounds[i]) % width) % width
+                right = _shifted(right, _hash(left ^ rounds[i]), width)
             else:
-                left = (left + _hash(right ^ rounds[i]) % height) % height
+                left = _shifted(left, _hash(right ^ rounds[i]), height)
         return (left * width + right).astype(jnp.int32)
 
     # Fewer than `width` of the cells lie outside, so this hardly ever goes round a second time.
@@ -141,6 +141,15 @@ def permuted(key: Key, numbers: Int[Array, " numbers"], size: int) -> Int[Array,
         lambda number: jnp.where(number >= size, cipher(number), number),
         cipher(numbers),
     )
+
+
+def _shifted(number: Array, bits: Array, size: int) -> Array:
+    """Add a number below ``size`` that is made of random bits, modulo ``size``.
+
+    The upper 16 bits times the size, shifted: divisions would take longer than a small gradient.
+    """
+    total = number + (((bits >> 16) * jnp.uint32(size)) >> 16)
+    return jnp.where(total >= size, total - size, total)
 
 
 def _hash(bits: Array) -> Array:
