@@ -67,7 +67,7 @@ class SMILE(Configurable):
     step_size_rule : {"energy", "quantiles", "fixed"}, default="energy"
         Bring the variance of the energy error per dimension to a target, as MILE does; the
         published rule, which compares each error with quantiles of those before; or neither.
-    energy_variance_start, energy_variance_end : float, default=0.5, 0.02
+    energy_variance_start, energy_variance_end : float, default=0.5, 0.002
         Targets at the first step and at the end of the warm-up (rule "energy").
     guarded : bool, default=True
         Undo steps whose energy error is an outlier.
@@ -128,7 +128,7 @@ class SMILE(Configurable):
     step_size: float = 1e-3
     step_size_rule: str = "energy"
     energy_variance_start: float = 0.5
-    energy_variance_end: float = 0.02
+    energy_variance_end: float = 0.002
     guarded: bool = True
     reset_probability: float = 0.98
     alpha: float = 0.1
