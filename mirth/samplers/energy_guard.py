@@ -179,8 +179,9 @@ class EnergyGuard(eqx.Module):
         probability : float
             p, between 0 and 1.
         """
-        variance = state.deviation**2 + 1e-6
         mean = jnp.maximum(state.mean, 1e-30)
+        # The released constant would hide all energies far below 1e-3.
+        variance = state.deviation**2 + 1e-6 * (1.0 if self.published else mean**2)
         shape, scale = mean**2 / variance, variance / mean
         z = ndtri(jnp.asarray(probability))
         quantile = scale * shape * (1 - 1 / (9 * shape) + z / (3 * jnp.sqrt(shape))) ** 3

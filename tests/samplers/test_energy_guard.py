@@ -114,3 +114,11 @@ def test_an_outlier_is_undone_and_hardly_learnt() -> None:
 def test_wrong_numbers(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         EnergyGuard(**{field: value})
+
+
+def test_the_unit_of_energy_does_not_matter() -> None:
+    """With the constant of the released rule, small energies look like outliers of nothing."""
+    energies = np.random.default_rng(0).gamma(2.0, 1.0, size=300)
+    one, two = (run(EnergyGuard(), scale * energies) for scale in (1.0, 1e-5))
+    assert [decision[2:] for decision in one] == [decision[2:] for decision in two]
+    assert len({factor for *_, factor in one}) == 3
