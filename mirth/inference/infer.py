@@ -188,7 +188,7 @@ def infer(
     """
     configure_cpu_devices()
     method = resolve_method(method)
-    numbers = {"num_chains": num_chains, "seed": seed}
+    numbers: dict[str, Any] = {"num_chains": num_chains, "seed": seed}
     sizes: dict[str, Any] = {"chunk_steps": chunk_steps, "data_block_size": data_block_size}
     _check_numbers(**numbers, **sizes, checkpoint_seconds=checkpoint_seconds)
     deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
@@ -202,20 +202,16 @@ def infer(
         recorder = Recorder()
         if out is not None:
             settings = numbers | {
-                "model": describe(model),
-                "method": describe(method),
                 "validation_fraction": validation_fraction,
-                "data": data_hash(*_arrays(dataset), *_arrays(validation)),
                 "draws_store": location,
-                # The same draws bit by bit need the same blocks.
                 "data_block_size": data_block_size,
             }
-            recorder = stack.enter_context(
-                RunFolder(
-                    out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
-                )
+            settings |= _describe_run(model, method, dataset, validation)
+            folder = RunFolder(
+                out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
             )
-            listening.append(recorder.status)
+            recorder = stack.enter_context(folder)
+            listening.append(folder.status)
         problem = Problem(
             **numbers,
             model=model,
@@ -229,6 +225,14 @@ def infer(
             draws_on_disk=out is not None,
         )
         return method.run(problem)
+
+
+def _describe_run(
+    model: Model, method: Any, dataset: Dataset, validation: Dataset | None
+) -> dict[str, Any]:
+    """Say what the draws follow from, as JSON holds it."""
+    arrays = _arrays(dataset) + _arrays(validation)
+    return {"model": describe(model), "method": describe(method), "data": data_hash(*arrays)}
 
 
 def _check_numbers(**values: Any) -> None:
