@@ -10,7 +10,7 @@ from mirth.core.config import Configurable
 from mirth.core.validation import COUNT, NON_NEGATIVE, POSITIVE, Range, check_name, check_ranges
 from mirth.inference.budget import BUDGETS
 from mirth.inference.chains import ChainSettings, EnsembleChains
-from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
 from mirth.inference.health import POLICIES
 from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
@@ -19,8 +19,6 @@ from mirth.samplers import SCHEMES, MILETuner
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
-
-_START_SHARE = 0.5  # of the allowed time, at most, is for the optimisation
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -136,12 +134,7 @@ class MILE(Configurable):
     start: DeepEnsemble | None = None
 
     def __post_init__(self) -> None:
-        if self.start is None:
-            self.start = DeepEnsemble()
-        if not isinstance(self.start, DeepEnsemble):
-            raise TypeError(
-                f"start={self.start!r} must be an object mirth.DeepEnsemble(...) or None."
-            )
+        self.start = resolve_start(self.start)
         if self.diagonal_preconditioning not in (True, False):
             raise TypeError(
                 f"diagonal_preconditioning={self.diagonal_preconditioning!r} must be True or False."
@@ -194,5 +187,5 @@ class MILE(Configurable):
             min_effective=self.min_effective,
         )
         announce_memory(settings, problem)
-        params, report = self.start.optimise(problem, time_share=_START_SHARE)
+        params, report = self.start.optimise(problem, time_share=START_SHARE)
         return ChainRun(EnsembleChains(settings, problem, params), report).run()

@@ -18,7 +18,7 @@ from mirth.core.schedules import Constant, Cosine, Cyclical, Linear
 from mirth.core.types import Key
 from mirth.core.validation import COUNT, NATURAL, POSITIVE, Range, check_name, check_ranges
 from mirth.inference.chains import Chain, ChainSettings, Shared
-from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
 from mirth.inference.health import POLICIES
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 KERNELS = ("sgld", "psgld", "sghmc", "adaptive-sghmc")
 SCHEDULES = ("constant", "linear", "cosine", "cyclical")
-_START_SHARE = 0.5
 
 
 class KernelSettings(NamedTuple):
@@ -250,12 +249,7 @@ class SGMCMC(Configurable):
     start: DeepEnsemble | None = None
 
     def __post_init__(self) -> None:
-        if self.start is None:
-            self.start = DeepEnsemble()
-        if not isinstance(self.start, DeepEnsemble):
-            raise TypeError(
-                f"start={self.start!r} must be an object mirth.DeepEnsemble(...) or None."
-            )
+        self.start = resolve_start(self.start)
         if self.use_validation_rows not in (True, False):
             raise TypeError(
                 f"use_validation_rows={self.use_validation_rows!r} must be True or False."
@@ -304,5 +298,5 @@ class SGMCMC(Configurable):
             probe_every=1,
         )
         kernel = KernelSettings(self.kernel, self._schedule(), self.step_size, self.friction)
-        params, report = self.start.optimise(problem, time_share=_START_SHARE)
+        params, report = self.start.optimise(problem, time_share=START_SHARE)
         return ChainRun(SGMCMCChains(settings, stochastic, kernel, problem, params), report).run()

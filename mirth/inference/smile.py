@@ -18,7 +18,7 @@ from mirth.core.validation import (
     check_real,
 )
 from mirth.inference.chains import ChainSettings
-from mirth.inference.deep_ensemble import DeepEnsemble
+from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
 from mirth.inference.health import POLICIES
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mirth.inference.problem import Problem
 
 STEP_SIZE_RULES = ("energy", "quantiles", "fixed")
-_START_SHARE = 0.5
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -144,12 +143,7 @@ class SMILE(Configurable):
     start: DeepEnsemble | None = None
 
     def __post_init__(self) -> None:
-        if self.start is None:
-            self.start = DeepEnsemble()
-        if not isinstance(self.start, DeepEnsemble):
-            raise TypeError(
-                f"start={self.start!r} must be an object mirth.DeepEnsemble(...) or None."
-            )
+        self.start = resolve_start(self.start)
         for name in ("guarded", "preconditioned", "use_validation_rows"):
             if getattr(self, name) not in (True, False):
                 raise TypeError(f"{name}={getattr(self, name)!r} must be True or False.")
@@ -195,5 +189,5 @@ class SMILE(Configurable):
             noise_memory=self.noise_memory,
             probe_every=self.probe_every,
         )
-        params, report = self.start.optimise(problem, time_share=_START_SHARE)
+        params, report = self.start.optimise(problem, time_share=START_SHARE)
         return ChainRun(StochasticChains(settings, stochastic, problem, params), report).run()
