@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from mirth.core.keys import Purpose, chain_keys, purpose_key
 from mirth.core.outcomes import Outcome, SamplingError
 from mirth.core.stored import StoredArray
-from mirth.core.types import Key
+from mirth.core.types import Batch, Key
 from mirth.inference.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
 from mirth.model import in_row_blocks
@@ -145,7 +145,7 @@ class EnsembleChains:
         self.shared = problem.placement.put_shared(
             Shared(
                 features_first(rows),
-                features_first(problem.validation),
+                features_first(self.watched(problem.validation)),
                 jnp.array(False),
                 jnp.array(False),
                 jnp.array(self.tuner.horizon),
@@ -160,6 +160,10 @@ class EnsembleChains:
                 lambda flat: self.validation_log_prob(flat, shared), positions
             )
         )
+
+    def watched(self, validation: Batch) -> Batch:
+        """Give the validation rows that the chains are watched by."""
+        return validation
 
     @property
     def gradients_per_step(self) -> int:

@@ -186,7 +186,7 @@ class ChainLoop:
             count = min(size, total - done, limit)
             started = time.perf_counter()
             # Without draws a chunk is one long interval between two of them.
-            inner = [count, thin] if keep else [1, count * thin]
+            inner = [count, thin, 1] if keep else [1, count * thin, 0]
             span = self.placement.put_shared(jnp.array([first_step + done * thin, *inner]))
             carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (span, shared)))
             rate = count / (time.perf_counter() - started)
@@ -217,7 +217,7 @@ class ChainLoop:
         step_fn, keep_fn = self.step_fn, self.keep_fn
 
         def chunk(carry: Any, key: Key, span_and_shared: Any) -> tuple[Any, Any, ChunkStats]:
-            (first, count, thin), shared = span_and_shared
+            (first, count, thin, keeps), shared = span_and_shared
 
             def one_step(i: Array, loop: Any) -> Any:
                 carry, _, energy, divergent = loop
@@ -229,7 +229,11 @@ class ChainLoop:
                 start = first + n * thin
                 inner = jax.lax.fori_loop(start, start + thin, one_step, inner)
                 if keep_fn is not None:
-                    carry, draw = keep_fn(inner[0], inner[1], shared)
+                    carry, draw = jax.lax.cond(
+                        keeps,
+                        lambda: keep_fn(inner[0], inner[1], shared),
+                        lambda: (inner[0], _zeros(draw_shapes)),
+                    )
                     inner = (carry, *inner[1:])
                     kept = jax.tree.map(lambda k, d: k.at[n].set(d), kept, draw)
                 return inner, kept
@@ -237,8 +241,8 @@ class ChainLoop:
             info = _zeros(jax.eval_shape(step_fn, key, carry, first, shared)[1])
             kept = None
             if keep_fn is not None:
-                shapes = jax.eval_shape(keep_fn, carry, info, shared)[1]
-                kept = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), shapes)
+                draw_shapes = jax.eval_shape(keep_fn, carry, info, shared)[1]
+                kept = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), draw_shapes)
             start = (carry, info, jnp.zeros(()), jnp.zeros((), jnp.int32))
             (carry, info, energy, divergent), kept = jax.lax.fori_loop(
                 0, count, one_draw, (start, kept)

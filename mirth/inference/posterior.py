@@ -63,7 +63,7 @@ class Posterior:
         None for a deep ensemble.
     lppd_start, lppd_chain : array of shape (chains,)
         Log pointwise predictive density of the validation rows (scaled targets, nats per row)
-        by each chain's start, and by its draws.
+        by each chain's start, and by its draws; by 2000 of them where a stochastic method has more.
     lppd_se : array of shape (chains,)
         Standard error of their difference over the rows.
     num_sampling_steps : int

@@ -28,6 +28,7 @@ from mirth.inference.warm_start import WarmStartReport
 
 STAGE = "chains"
 _SECONDS_BETWEEN_ESTIMATES = 2.0  # of the effective sample size: one takes some milliseconds
+_MAX_WATCHING = 0.05  # share of the time of a warm-up that goes into the LPPD that is shown
 
 
 class ChainRun:
@@ -48,6 +49,7 @@ class ChainRun:
         self.trace = FunctionTrace()
         self.positions = chains.flat
         self._effective, self._estimated_at = np.nan, -np.inf
+        self._lppd_now, self._watches_at = np.nan, -np.inf
 
     def run(self) -> Posterior:
         """Tune, sample, and put the result together."""
@@ -118,8 +120,7 @@ class ChainRun:
                 np.asarray(report.stats.squared_energy_change) / chains.num_params
             ).tolist()
             clock.note()
-            lppd = pooled(chains.log_prob_now(report.carry)[progress.health.kept()])
-            self._tell(report, lppd)
+            self._tell(report, self._watch(report.carry))
             self._offer(report.carry, draws)
             return reviews.is_late()
 
@@ -206,6 +207,17 @@ class ChainRun:
         # Before the tail goes to the store: a longer run takes the chains up from here.
         self._offer(state, draws, is_due=True)
         return state, draws.finish()
+
+    def _watch(self, state: Chain) -> float:
+        """Give the LPPD of the present positions, or the last one where it would take too long."""
+        began = time.monotonic()
+        if began >= self._watches_at:
+            has_compiled = not np.isnan(self._lppd_now)
+            self._lppd_now = pooled(self.chains.log_prob_now(state)[self.progress.health.kept()])
+            ended = time.monotonic()
+            if has_compiled:
+                self._watches_at = ended + (ended - began) / _MAX_WATCHING
+        return self._lppd_now
 
     def _tell(self, report: ChunkReport, lppd: float, num_effective: float = np.nan) -> None:
         """Tell the monitors of a chunk."""

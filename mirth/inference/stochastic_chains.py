@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mirth.core.random import fold_in
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mirth.inference.problem import Problem
 
 _STEP_SIZES = (1e-8, 10.0)  # that the rule of quantiles may reach
+_MAX_WATCHED = 2000  # more rows would cost more than the steps between two draws
 _RESET_STREAM = 2  # of the key of a step; the kernel uses the others
 
 
@@ -117,6 +119,14 @@ class StochasticChains(EnsembleChains):
         self.num_rows = rows.x.shape[0]
         self.batches = EpochBatches(self.num_rows, min(stochastic.batch_size, self.num_rows))
         super().__init__(settings, problem, params)
+
+    def watched(self, validation: Batch) -> Batch:
+        """Give the validation rows that the chains are watched by, evenly spread."""
+        num_rows = validation.y.shape[0]
+        if num_rows <= _MAX_WATCHED:
+            return validation
+        rows = np.linspace(0, num_rows - 1, _MAX_WATCHED).astype(int)
+        return jax.tree.map(lambda leaf: leaf[rows], validation)
 
     @property
     def gradients_per_step(self) -> int:
