@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     Parameters
     ----------
-    x : array of shape (data, features) or (data, ...)
+    x : array of shape (data, features) or (data, ...), or pytree of such arrays
         Inputs, already scaled; images and the like have further axes.
     y : array of shape (data,) or (data, targets)
         Targets: scaled numbers, or class indices.
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     True
     """
 
-    x: Float[Array, "data ..."]
+    x: PyTree[Shaped[Array, "data ..."]]
     y: Shaped[Array, "data ..."]
     weights: Float[Array, " data"] | None = None
     num_rows: Float[Array, ""] | int | None = None
@@ -50,4 +50,34 @@ class Batch(NamedTuple):
         """Give every row an explicit weight."""
         if self.weights is not None:
             return self
-        return self._replace(weights=jnp.ones(self.x.shape[0], self.x.dtype))
+        return self._replace(weights=jnp.ones(self.y.shape[0], float))
+
+
+def is_table(x: Any) -> bool:
+    """Whether inputs are one array of shape (data, features).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_table(np.zeros((3, 2))), is_table({"tokens": np.zeros((3, 2))})
+    (True, False)
+    """
+    return getattr(x, "ndim", 0) == 2
+
+
+def is_tree(x: Any) -> bool:
+    """Whether inputs are several arrays: a dict, a tuple of arrays, or another pytree.
+
+    Lists, tuples of numbers and tables with named columns are one array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_tree((np.zeros((3, 2)), np.zeros((3, 1)))), is_tree(np.zeros((3, 2))), is_tree([[1, 2]])
+    (True, False, False)
+    """
+    if isinstance(x, list) or hasattr(x, "__array__"):
+        return False
+    if isinstance(x, tuple) and not all(hasattr(item, "__array__") or is_tree(item) for item in x):
+        return False
+    return not jax.tree_util.all_leaves([x])

@@ -6,9 +6,12 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, PyTree, Shaped
 from numpy import ndarray
+
+from mirth.core.types import is_tree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,13 +25,17 @@ class Dataset:
 
     Parameters
     ----------
-    x : array of shape (N, features) or (N, ...)
+    x : array of shape (N, features) or (N, ...), or pytree of such arrays
         Inputs, finite. Rows may have axes of their own, such as images
-        (N, height, width, channels), if the network takes them.
+        (N, height, width, channels), if the network takes them; a network of several inputs gets
+        them as a dict, or a tuple of arrays.
     y : array of shape (N,) or (N, targets)
         Targets, finite: real numbers, or class indices and counts as integers.
     weights : array of shape (N,), optional
         Weight of each row's log likelihood, non-negative and not all zero; None means 1.
+    integer_inputs : bool, default=False
+        Keep whole numbers of ``x`` as they are, for networks that look them up or scale them
+        themselves: bytes as uint8, others as int32.
 
     Raises
     ------
@@ -50,36 +57,31 @@ class Dataset:
     ValueError: x holds 1 value that is not finite ..., the first at x[1, 0]; ...
     """
 
-    x: Float[ndarray, "data ..."]
+    x: PyTree[Shaped[ndarray, "data ..."]]
     y: Shaped[ndarray, "data ..."]
     weights: Float[ndarray, " data"] | None = None
+    integer_inputs: bool = False
 
     def __post_init__(self) -> None:
-        x, y = _as_float32("x", self.x), _as_targets(self.y)
-        if x.ndim < 2 or 0 in x.shape[1:]:
+        x, y = as_inputs(self.x, self.integer_inputs), _as_targets(self.y)
+        num_rows = len(jax.tree.leaves(x)[0])
+        if y.ndim not in (1, 2) or len(y) != num_rows or y.size == 0:
             raise ValueError(
-                f"x must have shape (N, features) with at least one feature, got {x.shape}; "
-                "a single feature is x[:, None], and images may have further axes."
-            )
-        if len(x) == 0:
-            raise ValueError(f"x must have at least one row, got shape {x.shape}.")
-        if y.ndim not in (1, 2) or len(y) != len(x) or y.size == 0:
-            raise ValueError(
-                f"y must have shape ({len(x)},) or ({len(x)}, targets), one row for each row of x, "
-                f"got {y.shape}."
+                f"y must have shape ({num_rows},) or ({num_rows}, targets), one row for each row "
+                f"of x, got {y.shape}."
             )
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "y", y)
         if self.weights is not None:
-            object.__setattr__(self, "weights", _as_weights(self.weights, len(x)))
+            object.__setattr__(self, "weights", _as_weights(self.weights, num_rows))
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.y)
 
     @property
     def num_features(self) -> int:
         """Number of values in a row of ``x``: columns of a table, or all values of an image."""
-        return math.prod(self.x.shape[1:])
+        return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.x))
 
     def take(self, indices: Int[ndarray, " rows"]) -> Dataset:
         """Select rows.
@@ -110,7 +112,64 @@ class Dataset:
         """
         rows = np.asarray(indices)
         weights = None if self.weights is None else self.weights[rows]
-        return Dataset(self.x[rows], self.y[rows], weights)
+        x = jax.tree.map(lambda leaf: leaf[rows], self.x)
+        return Dataset(x, self.y[rows], weights, self.integer_inputs)
+
+
+def as_inputs(x: Any, keeps_integers: bool) -> Any:
+    """Check inputs, an array or a tree of arrays, and give them their types.
+
+    Parameters
+    ----------
+    x : array-like, or pytree of arrays
+        Inputs, as :class:`Dataset` takes them.
+    keeps_integers : bool
+        Whether whole numbers stay what they are.
+
+    Returns
+    -------
+    pytree of arrays
+        The same structure.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`Dataset`.
+
+    Examples
+    --------
+    >>> as_inputs([[1, 2]], keeps_integers=False)
+    array([[1., 2.]], dtype=float32)
+    """
+    if not is_tree(x):
+        return _as_rows("x", x, keeps_integers)
+    named, treedef = jax.tree_util.tree_flatten_with_path(x)
+    if not named:
+        raise ValueError(f"x={x!r} holds no arrays; there is nothing to learn from.")
+    leaves = [
+        _as_rows(f"x{jax.tree_util.keystr(path)}", leaf, keeps_integers) for path, leaf in named
+    ]
+    lengths = {f"x{jax.tree_util.keystr(path)}": len(leaf) for path, leaf in named}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+        raise ValueError(f"The arrays of x must have equally many rows; {counts}.")
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def _as_rows(argument: str, value: Any, keeps_integers: bool) -> Shaped[ndarray, "data ..."]:
+    array = np.asarray(value)
+    if keeps_integers and array.dtype.kind in "iu":
+        array = array if array.dtype == np.uint8 else _as_int32(argument, array)
+    else:
+        array = _as_float32(argument, value)
+    if array.ndim < 2 or 0 in array.shape[1:]:
+        raise ValueError(
+            f"{argument} must have shape (N, features) with at least one feature, got "
+            f"{array.shape}; a single feature is x[:, None], and images may have further axes."
+        )
+    if len(array) == 0:
+        raise ValueError(f"{argument} must have at least one row, got shape {array.shape}.")
+    return array
 
 
 def _as_float32(argument: str, value: Any) -> Float[ndarray, "..."]:
@@ -138,11 +197,15 @@ def _as_targets(value: Any) -> Shaped[ndarray, "..."]:
     array = np.asarray(value)
     if array.dtype.kind not in "iub":
         return _as_float32("y", array)
+    return _as_int32("y", array)
+
+
+def _as_int32(argument: str, array: Shaped[ndarray, "..."]) -> Int[ndarray, "..."]:
     limits = np.iinfo(np.int32)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise ValueError(
-            f"y holds integers from {array.min()} to {array.max()}, which int32 cannot hold; "
-            "pass real targets as floats."
+            f"{argument} holds integers from {array.min()} to {array.max()}, which int32 cannot "
+            "hold; pass real numbers as floats."
         )
     return array.astype(np.int32, copy=False)
 

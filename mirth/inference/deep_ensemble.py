@@ -81,7 +81,7 @@ class DeepEnsemble(Configurable):
         settings = Optimisation(
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            batch_size=min(self.batch_size, problem.train.x.shape[0]),
+            batch_size=min(self.batch_size, problem.train.y.shape[0]),
             max_epochs=self.max_epochs,
             patience=self.patience,
         )

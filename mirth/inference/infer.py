@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mirth.core.keys import Purpose, purpose_key
-from mirth.core.types import Batch
+from mirth.core.types import Batch, is_table
 from mirth.core.validation import (
     COUNT,
     FRACTION,
@@ -272,14 +272,7 @@ def _split(
                 "validation must be a mirth.Dataset(x, y) or None, not "
                 f"{type(validation).__name__}."
             )
-        shape, expected = validation.x.shape[1:], dataset.x.shape[1:]
-        if shape != expected:
-            is_table = len(shape) == len(expected) == 1
-            raise ValueError(
-                f"validation has {shape[0]} features per row, but dataset has {expected[0]}."
-                if is_table
-                else f"validation has rows of shape {shape}, but dataset has {expected}."
-            )
+        _check_same_rows(validation, dataset)
         model.likelihood.check_targets(validation.y)
         return dataset, validation
     RANGES["validation_fraction"].check("validation_fraction", validation_fraction)
@@ -289,6 +282,20 @@ def _split(
         len(dataset), validation_fraction, split_seed, stratify=labels
     )
     return dataset.take(rows), dataset.take(held_back)
+
+
+def _check_same_rows(validation: Dataset, dataset: Dataset) -> None:
+    """Check that validation rows are like those of the data set."""
+    found, expected = (
+        jax.tree.map(lambda leaf: leaf.shape[1:], d.x) for d in (validation, dataset)
+    )
+    if found == expected:
+        return
+    if is_table(validation.x) and is_table(dataset.x):
+        raise ValueError(
+            f"validation has {found[0]} features per row, but dataset has {expected[0]}."
+        )
+    raise ValueError(f"validation has rows of shape {found}, but dataset has {expected}.")
 
 
 def _location(draws_store: str | Path | None, out: str | Path | None) -> str | None:
@@ -311,4 +318,4 @@ def _arrays(dataset: Dataset | None) -> list[np.ndarray]:
 def _to_batch(dataset: Dataset) -> Batch:
     """Put the rows of a data set on the default device."""
     weights = None if dataset.weights is None else jnp.asarray(dataset.weights)
-    return Batch(jnp.asarray(dataset.x), jnp.asarray(dataset.y), weights)
+    return Batch(jax.tree.map(jnp.asarray, dataset.x), jnp.asarray(dataset.y), weights)

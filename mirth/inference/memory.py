@@ -145,12 +145,12 @@ def estimate_memory(settings: ChainSettings, problem: Problem) -> MemoryNeed:
     per_device = num_padded // len(placement.devices)
     draw = num_params * 4 + _STATISTICS_BYTES
     buffer = kept_per_chunk(draw * num_padded) * draw
-    state = _state_bytes(settings, num_params, problem.validation.x.shape[0])
+    state = _state_bytes(settings, num_params, problem.validation.y.shape[0])
     at_once = problem.chains_at_once()
-    num_rows = rows.x.shape[0]
+    num_rows = rows.y.shape[0]
     block = problem.choose_block_size(params, rows) or num_rows
     # Validation rows go through the network at once, but nothing is kept for a gradient.
-    active = max(block, problem.validation.x.shape[0] // 2)
+    active = max(block, problem.validation.y.shape[0] // 2)
     held = tree_bytes((problem.train, problem.validation))
     device = {
         "data": tree_bytes((rows, problem.validation)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from mirth.core.types import Batch, Params
+from mirth.core.types import Batch, Params, is_table
 from mirth.inference.budget import Deadline
 from mirth.inference.monitor import Monitor
 from mirth.inference.placement import Placement
@@ -93,7 +94,7 @@ class Problem:
         rows : Batch of arrays, or of their shapes
             All rows.
         """
-        num_rows, wanted = rows.x.shape[0], self.data_block_size
+        num_rows, wanted = rows.y.shape[0], self.data_block_size
         if wanted is None:
             most, block_bytes = _activation_limits(self.placement.devices[0])
             per_row = self.chains_at_once() * activation_bytes(self.model, params, rows)
@@ -112,16 +113,16 @@ def _activation_limits(device: jax.Device) -> tuple[int | None, int]:
     return (limit // 2, limit // 2) if limit else (None, 0)
 
 
-def features_first(batch: Batch) -> tuple[Array, Shaped[Array, "data ..."], Array | None]:
+def features_first(batch: Batch) -> tuple[Any, Shaped[Array, "data ..."], Array | None]:
     """Store tables with the data axis contiguous, as the built-in network reads them.
 
     Images and other rows with axes of their own stay as they are.
     """
-    x = batch.x.T if batch.x.ndim == 2 else batch.x
-    return jnp.asarray(x), batch.y, batch.weights
+    x = batch.x.T if is_table(batch.x) else batch.x
+    return jax.tree.map(jnp.asarray, x), batch.y, batch.weights
 
 
-def rows_first(stored: tuple[Array, Array, Array | None]) -> Batch:
+def rows_first(stored: tuple[Any, Array, Array | None]) -> Batch:
     """Undo :func:`features_first` under tracing: the two transpositions cancel."""
     x, y, weights = stored
-    return Batch(x.T if x.ndim == 2 else x, y, weights)
+    return Batch(x.T if is_table(x) else x, y, weights)

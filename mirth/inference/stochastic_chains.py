@@ -116,7 +116,7 @@ class StochasticChains(EnsembleChains):
     ):
         self.stochastic = stochastic
         rows = problem.all_rows() if settings.use_validation_rows else problem.train
-        self.num_rows = rows.x.shape[0]
+        self.num_rows = rows.y.shape[0]
         self.batches = EpochBatches(self.num_rows, min(stochastic.batch_size, self.num_rows))
         super().__init__(settings, problem, params)
 
@@ -168,7 +168,7 @@ class StochasticChains(EnsembleChains):
         rows, model = rows_first(shared.rows), self.problem.model
         own = rows.weights
         weights = weight if own is None else weight * own[index]
-        batch = Batch(rows.x[index], rows.y[index], weights)
+        batch = Batch(jax.tree.map(lambda leaf: leaf[index], rows.x), rows.y[index], weights)
         scale = self.num_rows / jnp.sum(weight)
 
         def logdensity(flat: Array) -> Array:

@@ -276,7 +276,7 @@ def _epochs_of_one_member(
         row_weights = jax.lax.dynamic_slice_in_dim(
             weights, i * settings.batch_size, settings.batch_size
         )
-        batch = Batch(train.x[rows], train.y[rows], row_weights)
+        batch = Batch(jax.tree.map(lambda leaf: leaf[rows], train.x), train.y[rows], row_weights)
         updates, opt_state = optimiser.update(jax.grad(loss)(params, batch), opt_state, params)
         return jax.tree.map(jnp.add, params, updates), opt_state
 
@@ -319,7 +319,7 @@ def _epochs_of_one_member(
 
 def _shuffled(key: Key, train: Batch, batch_size: int) -> tuple[Array, Array]:
     """Give a new order of the rows, filled up to whole batches with rows of weight zero."""
-    num_rows = train.x.shape[0]
+    num_rows = train.y.shape[0]
     padding = -num_rows % batch_size
     order = jax.random.permutation(key, num_rows)
     weights = jnp.asarray(train.weights)[order]

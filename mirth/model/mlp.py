@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from mirth.core.types import Key, Params
+from mirth.core.types import Key, Params, is_table
 from mirth.core.validation import COUNT, Range, check_name, check_ranges
 from mirth.model import cpu_kernel
 from mirth.model.likelihoods import Likelihood
@@ -98,9 +98,10 @@ class MLP:
 
     def init(self, key: Key, x: Float[Array, "data features"]) -> Params:
         """Draw first parameters: a tuple of ``{"weight": (out, in), "bias": (out,)}``."""
-        if x.ndim != 2:
+        if not is_table(x):
+            shapes = jax.tree.map(jnp.shape, x)
             raise ValueError(
-                f"MLP needs x of shape (data, features), got {x.shape}; flatten each row with "
+                f"MLP needs x of shape (data, features), got {shapes}; flatten each row with "
                 "x.reshape(len(x), -1), or use a network for images such as mirth.LeNet."
             )
         sizes = self.widths(x.shape[1])

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from mirth.core.types import Batch, Key, Params
 from mirth.model.likelihoods import Likelihood
@@ -62,14 +62,14 @@ class Model:
                 "apply(params, x); wrap two plain functions in mirth.FunctionalNetwork."
             )
 
-    def init(self, key: Key, x: Float[Array, "data ..."]) -> Params:
+    def init(self, key: Key, x: PyTree[Array]) -> Params:
         """Draw first parameters and check that the network fits the likelihood.
 
         Parameters
         ----------
         key : Key
             Random key.
-        x : array of shape (data, features) or (data, ...)
+        x : array of shape (data, features) or (data, ...), or pytree of arrays
             Inputs, scaled; only their shape matters.
 
         Returns
@@ -87,18 +87,20 @@ class Model:
         params = {"network": self.network.init(key, x)}
         _check_floating(params["network"])
         outputs = jax.eval_shape(self.network.apply, params["network"], x)
-        expected = (x.shape[0], self.likelihood.num_outputs)
+        shapes = jax.tree.map(jnp.shape, x)
+        num_rows = jax.tree.leaves(x)[0].shape[0]
+        expected = (num_rows, self.likelihood.num_outputs)
         if outputs.shape != expected:
             raise ValueError(
                 f"The network returns outputs of shape {outputs.shape} for inputs of shape "
-                f"{x.shape}, but {type(self.likelihood).__name__} needs {expected}: "
+                f"{shapes}, but {type(self.likelihood).__name__} needs {expected}: "
                 f"(data, outputs) with {self.likelihood.num_outputs} output(s) per row."
             )
         if self.likelihood.num_shared:
             params["shared"] = self.likelihood.init_shared()
         return params
 
-    def outputs(self, params: Params, x: Float[Array, "data ..."]) -> Float[Array, "data outputs"]:
+    def outputs(self, params: Params, x: PyTree[Array]) -> Float[Array, "data outputs"]:
         """Outputs of the network followed by the shared scalars, as a likelihood sees them."""
         outputs = self.network.apply(params["network"], x)
         if not self.likelihood.num_shared:
@@ -120,7 +122,7 @@ class Model:
     def log_likelihood(self, params: Params, batch: Batch) -> Float[Array, ""]:
         """Sum over rows of the weighted log likelihood."""
         if isinstance(self.network, SumsLogLikelihood):
-            shared = params.get("shared", jnp.zeros(0, batch.x.dtype))
+            shared = params.get("shared", jnp.zeros(0))
             return self.network.sum_log_likelihood(
                 self.likelihood, params["network"], shared, batch.x, batch.y, batch.weights
             )
@@ -148,7 +150,7 @@ class Model:
         """
         log_likelihood = self.log_likelihood(params, batch)
         if data_size is not None:
-            num_rows = batch.x.shape[0] if batch.num_rows is None else batch.num_rows
+            num_rows = batch.y.shape[0] if batch.num_rows is None else batch.num_rows
             log_likelihood = (data_size / num_rows) * log_likelihood
         return self.log_prior(params) + log_likelihood
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from mirth.core.types import Key, Params
 
@@ -15,11 +15,11 @@ from mirth.core.types import Key, Params
 class Network(Protocol):
     """A network as ``init`` and ``apply``; any hashable object with these two will do."""
 
-    def init(self, key: Key, x: Float[Array, "data ..."]) -> Params:
+    def init(self, key: Key, x: PyTree[Array]) -> Params:
         """Draw first parameters for inputs like ``x``."""
         ...
 
-    def apply(self, params: Params, x: Float[Array, "data ..."]) -> Float[Array, "data outputs"]:
+    def apply(self, params: Params, x: PyTree[Array]) -> Float[Array, "data outputs"]:
         """Compute the outputs, axes (data, outputs)."""
         ...
 

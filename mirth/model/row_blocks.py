@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var
 from jaxtyping import Array, Float
 
-from mirth.core.types import Batch, Params
+from mirth.core.types import Batch, Params, is_table
 from mirth.model import cpu_kernel
 from mirth.model.mlp import MLP
 from mirth.model.model import Model
@@ -62,7 +62,7 @@ def in_row_blocks(
     >>> [[float(f(2.0, size)) for f in (value, jax.grad(value))] for size in (None, 2)]
     [[-85.0, -100.0], [-85.0, -100.0]]
     """
-    if block_size is None or block_size >= batch.x.shape[0]:
+    if block_size is None or block_size >= batch.y.shape[0]:
         return log_likelihood(params, batch)
     return _sum_of_blocks(log_likelihood, block_size, params, batch)
 
@@ -96,13 +96,15 @@ def activation_bytes(model: Model, params: Params, batch: Batch) -> int:
     28
     """
     network, x = model.network, batch.x
-    if isinstance(network, MLP):
+    if isinstance(network, MLP) and is_table(x):
         widths = network.widths(x.shape[1])
         if cpu_kernel.is_fit(network.activation, widths, x.dtype):
             return (sum(widths) + widths[-1]) * x.dtype.itemsize  # outputs and their derivative
 
     def traced_bytes(num_rows: int) -> int:
-        rows = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
+        rows = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((num_rows, *leaf.shape[1:]), leaf.dtype), x
+        )
         return _product_bytes(jax.make_jaxpr(model.outputs)(params, rows).jaxpr)
 
     return max(1, traced_bytes(3) - traced_bytes(2))
@@ -154,8 +156,8 @@ def _cutter(batch: Batch, rows: int) -> Callable[[Array], Batch]:
     """
     # Chains keep the data axis of tables contiguous. Transposed out here, the two transpositions
     # cancel; in the loop, XLA would copy all rows first.
-    num_rows, is_table = batch.x.shape[0], batch.x.ndim == 2
-    stored = batch.x.T if is_table else batch.x
+    num_rows, transposes = batch.y.shape[0], is_table(batch.x)
+    stored = batch.x.T if transposes else batch.x
 
     def block(i: Array) -> Batch:
         wanted = i * rows
@@ -166,8 +168,8 @@ def _cutter(batch: Batch, rows: int) -> Callable[[Array], Batch]:
 
         is_new = start + jnp.arange(rows) >= wanted
         weights = 1.0 if batch.weights is None else cut(batch.weights)
-        weights = jnp.where(is_new, weights, 0).astype(batch.x.dtype)
-        x = cut(stored, axis=1).T if is_table else cut(stored)
+        weights = jnp.where(is_new, weights, 0).astype(float)
+        x = cut(stored, axis=1).T if transposes else jax.tree.map(cut, stored)
         return Batch(x, cut(batch.y), weights)
 
     return block
@@ -177,7 +179,7 @@ def _cutter(batch: Batch, rows: int) -> Callable[[Array], Batch]:
 def _sum_of_blocks(
     log_likelihood: LogLikelihood, block_size: int, params: Params, batch: Batch
 ) -> Float[Array, ""]:
-    num_blocks, rows = equal_blocks(batch.x.shape[0], block_size)
+    num_blocks, rows = equal_blocks(batch.y.shape[0], block_size)
     block = _cutter(batch, rows)
 
     def add(i: Array, total: Array) -> Array:
@@ -191,7 +193,7 @@ def _value_and_gradient(
     log_likelihood: LogLikelihood, block_size: int, params: Params, batch: Batch
 ) -> tuple[Float[Array, ""], Params]:
     """Forward rule: the output is a scalar, so its gradient is finished here, block by block."""
-    num_blocks, rows = equal_blocks(batch.x.shape[0], block_size)
+    num_blocks, rows = equal_blocks(batch.y.shape[0], block_size)
     block, value_and_grad = _cutter(batch, rows), jax.value_and_grad(log_likelihood)
 
     def add(i: Array, total: Any) -> Any:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from mirth.core.stored import StoredArray
 from mirth.core.types import Params
 from mirth.core.validation import check_int
 from mirth.model import Likelihood, Model
+from mirth.prediction.inputs import all_finite, check_inputs
 
 DEFAULT_BUFFER_BYTES = 64 << 20
 """Largest buffer of a prediction, unless the caller says otherwise."""
@@ -121,7 +122,7 @@ class OutputBlocks:
         The model that the draws belong to.
     draws : pytree of numpy arrays of shape (draws, ...)
         Parameters, one leading axis.
-    x : array of shape (rows, features) or (rows, ...)
+    x : array of shape (rows, features) or (rows, ...), or pytree of arrays
         Inputs, scaled.
     max_buffer_bytes : int
         Largest buffer; see :func:`plan_blocks`.
@@ -136,7 +137,7 @@ class OutputBlocks:
         self,
         model: Model,
         draws: Params,
-        x: Shaped[np.ndarray, "data ..."],
+        x: PyTree[np.ndarray],
         max_buffer_bytes: int,
     ) -> None:
         self.model = model
@@ -145,7 +146,7 @@ class OutputBlocks:
         self.max_buffer_bytes = max_buffer_bytes
         leaves = jax.tree.leaves(draws)
         self.num_draws: int = leaves[0].shape[0]
-        self.num_rows: int = x.shape[0]
+        self.num_rows: int = jax.tree.leaves(x)[0].shape[0]
         width, activation_bytes = _trace_network(model, draws, x)
         on_cpu = jax.default_backend() == "cpu"
         itemsize = leaves[0].dtype.itemsize
@@ -186,7 +187,9 @@ class OutputBlocks:
             if self._only_block is not None:
                 outputs = self._only_block
             else:
-                outputs = self._evaluate(self.pad(self.x, rows))
+                outputs = self._evaluate(
+                    jax.tree.map(lambda leaf, r=rows: self.pad(leaf, r), self.x)
+                )
             if self.plan.rows == self.num_rows and outputs.nbytes <= self.max_buffer_bytes:
                 self._only_block = outputs
             yield rows, outputs
@@ -207,7 +210,7 @@ class OutputBlocks:
             padded = [self.pad(values, rows) for values in row_arguments]
             yield rows, apply_likelihood(self.likelihood, method, outputs, rows, *padded)
 
-    def _evaluate(self, x: Shaped[np.ndarray, "data ..."]) -> Float[Array, "draws data outputs"]:
+    def _evaluate(self, x: PyTree[np.ndarray]) -> Float[Array, "draws data outputs"]:
         """Outputs of all draws for one padded block of rows."""
         size = self.plan.draws
         chunks = []
@@ -240,7 +243,7 @@ def _call_likelihood(likelihood: Likelihood, method: str, *arguments: Any) -> Ar
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate_chunk(
-    model: Model, vectorised: int, draws: Params, x: Shaped[Array, "data ..."]
+    model: Model, vectorised: int, draws: Params, x: PyTree[Array]
 ) -> Float[Array, "draws data outputs"]:
     return jax.lax.map(lambda params: model.outputs(params, x), draws, batch_size=vectorised)
 
@@ -253,17 +256,18 @@ def _pad(values: Shaped[np.ndarray, "..."], size: int) -> np.ndarray:
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 
-def _trace_network(
-    model: Model, draws: Params, x: Shaped[np.ndarray, "data ..."]
-) -> tuple[int, int]:
+def _trace_network(model: Model, draws: Params, x: PyTree[np.ndarray]) -> tuple[int, int]:
     """Trace one draw's outputs without computing them; give their width and bytes per row."""
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), draws)
-    inputs = jax.ShapeDtypeStruct((_MARKER_ROWS, *x.shape[1:]), x.dtype)
+    inputs = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((_MARKER_ROWS, *leaf.shape[1:]), leaf.dtype), x
+    )
     try:
         traced = jax.make_jaxpr(model.outputs)(params, inputs)
     except (TypeError, ValueError, KeyError) as error:
+        shapes = jax.tree.map(lambda leaf: leaf.shape[1:], x)
         raise ValueError(
-            f"x with {x.shape[1:]} features per row, or the structure of draws, does not fit the "
+            f"x with {shapes} features per row, or the structure of draws, does not fit the "
             "network; pass scaled inputs like those of the fit. The network, traced with "
             f"{_MARKER_ROWS} rows, says: {error}"
         ) from error
@@ -343,37 +347,9 @@ def _is_finite_chain(leaves: list[Any], chain: int) -> bool:
     """Tell whether all draws of a chain are finite, reading some of them at a time."""
     num_draws = leaves[0].shape[1]
     return all(
-        _all_finite([leaf[chain, at : at + _DRAWS_PER_READ] for leaf in leaves])
+        all_finite([leaf[chain, at : at + _DRAWS_PER_READ] for leaf in leaves])
         for at in range(0, num_draws, _DRAWS_PER_READ)
     )
-
-
-def check_inputs(x: Any, draws: Params) -> Shaped[np.ndarray, "data ..."]:
-    """Check the inputs and give real numbers the precision of the draws.
-
-    Raises
-    ------
-    ValueError
-        If ``x`` has fewer than two axes, no rows, no numbers, or numbers that are not finite.
-    """
-    x = np.asarray(x)
-    if x.ndim < 2 or not len(x):
-        raise ValueError(
-            f"x has shape {x.shape}; pass scaled inputs of shape (rows, features), or (rows, ...) "
-            "for images, with at least one row. A single row is x[None]."
-        )
-    if x.dtype.kind not in "fiu":
-        raise ValueError(f"x has the type {x.dtype}; encode it as numbers, as in the fit.")
-    if x.dtype.kind != "f":
-        return x
-    if not _all_finite([x]):
-        raise ValueError("x has numbers that are not finite; fill or drop these rows.")
-    common = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(draws)))
-    return x.astype(jax.dtypes.canonicalize_dtype(common))
-
-
-def _all_finite(arrays: Sequence[np.ndarray]) -> bool:
-    return all(np.isfinite(array).all() for array in arrays)
 
 
 def prepare_blocks(

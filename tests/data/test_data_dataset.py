@@ -116,3 +116,39 @@ def test_rows_may_be_images() -> None:
     np.testing.assert_array_equal(dataset.take([2, 0]).x, x[[2, 0]])
     with pytest.raises(ValueError, match="at least one feature, got \\(3, 0, 2\\)"):
         Dataset(np.zeros((3, 0, 2)), np.arange(3))
+
+
+def test_several_inputs() -> None:
+    x = {"tokens": np.array([[1, 2], [3, 4], [5, 6]]), "size": [[0.5], [1.5], [2.5]]}
+    dataset = Dataset(x, Y, integer_inputs=True)
+    assert dataset.x["tokens"].dtype == np.int32 and dataset.x["size"].dtype == np.float32
+    assert len(dataset) == 3 and dataset.num_features == 3
+    assert dataset.take([2]).x["tokens"].tolist() == [[5, 6]]
+    assert dataset.take([2]).integer_inputs
+    pair = Dataset((np.zeros((3, 2)), np.zeros((3, 4, 4, 1))), Y)
+    assert pair.num_features == 18
+    # Rows in tuples are one table, as before.
+    assert Dataset(((1, 2), (3, 4), (5, 6)), Y).x.shape == (3, 2)
+
+
+def test_whole_numbers_are_kept_on_request() -> None:
+    x = np.arange(6, dtype=np.int64).reshape(3, 2)
+    assert Dataset(x, Y).x.dtype == np.float32
+    assert Dataset(x, Y, integer_inputs=True).x.dtype == np.int32
+    assert Dataset(x.astype(np.uint8), Y, integer_inputs=True).x.dtype == np.uint8
+    with pytest.raises(ValueError, match="^x holds integers from .* which int32 cannot hold"):
+        Dataset(x + 2**40, Y, integer_inputs=True)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ({}, "holds no arrays"),
+        ({"a": X, "b": X[:2]}, r"x\['a'\] has 3, x\['b'\] has 2"),
+        ({"a": X, "b": np.zeros(3)}, r"x\['b'\] must have shape \(N, features\)"),
+        ({"a": X * np.nan}, r"x\['a'\] holds .* not finite"),
+    ],
+)
+def test_bad_trees(x: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Dataset(x, Y)
