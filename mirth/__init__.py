@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirth.core.outcomes import ChainVerdict, MirthWarning, RunInterrupted, SamplingError
 from mirth.core.types import Batch
-from mirth.data import Dataset
+from mirth.data import ArrayStream, BatchStream, Dataset
 from mirth.inference import (
     MILE,
     SGMCMC,
@@ -74,9 +74,11 @@ __all__ = [
     "MLP",
     "SGMCMC",
     "SMILE",
+    "ArrayStream",
     "BNNClassifier",
     "BNNRegressor",
     "Batch",
+    "BatchStream",
     "Categorical",
     "CategoricalPredictive",
     "ChainVerdict",

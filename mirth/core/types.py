@@ -30,7 +30,7 @@ class Batch(NamedTuple):
         Targets: scaled numbers, or class indices.
     weights : array of shape (data,), optional
         Weight of each row's log likelihood; None means 1. Padding rows have weight 0.
-    num_rows : scalar, optional
+    num_rows : int or scalar array, optional
         Number of rows that are not padding; None means all of them.
 
     Examples
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     x: PyTree[Shaped[Array, "data ..."]]
     y: Shaped[Array, "data ..."]
     weights: Float[Array, " data"] | None = None
-    num_rows: Float[Array, ""] | int | None = None
+    num_rows: Any = None
 
     def weighted(self) -> Batch:
         """Give every row an explicit weight."""

@@ -9,6 +9,8 @@ import numbers
 import re
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 MAX_LISTED = 20  # a table may have thousands of columns; an error message should fit a screen
 
 
@@ -126,6 +128,35 @@ def check_int(argument: str, value: object, *, minimum: int | None = None) -> in
     if minimum is not None and value < minimum:
         raise ValueError(f"{argument}={int(value)} must be at least {minimum}.")
     return int(value)
+
+
+def check_flag(argument: str, value: object, *, or_none: bool = False) -> None:
+    """Check that a value is True or False.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    value : bool
+        The value to check.
+    or_none : bool, default=False
+        Whether None will do, too.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+
+    Examples
+    --------
+    >>> check_flag("guarded", "yes")
+    Traceback (most recent call last):
+    ...
+    TypeError: guarded='yes' must be True or False.
+    """
+    if not (isinstance(value, bool | np.bool_) or (or_none and value is None)):
+        allowed = "True, False or None" if or_none else "True or False"
+        raise TypeError(f"{argument}={value!r} must be {allowed}.")
 
 
 def check_real(

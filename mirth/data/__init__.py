@@ -13,14 +13,18 @@ from mirth.data.examples import (
 )
 from mirth.data.scaling import Standardizer
 from mirth.data.splits import train_validation_split
+from mirth.data.streams import ArrayStream, BatchStream, Stream
 from mirth.data.tables import read_table, split_target, task_of
 
 __all__ = [
     "TRUSTED_TYPES",
+    "ArrayStream",
+    "BatchStream",
     "Dataset",
     "EpochBatches",
     "Example",
     "Standardizer",
+    "Stream",
     "breast_cancer",
     "check_columns",
     "column_kinds",

@@ -63,17 +63,12 @@ class Dataset:
     integer_inputs: bool = False
 
     def __post_init__(self) -> None:
-        x, y = as_inputs(self.x, self.integer_inputs), _as_targets(self.y)
-        num_rows = len(jax.tree.leaves(x)[0])
-        if y.ndim not in (1, 2) or len(y) != num_rows or y.size == 0:
-            raise ValueError(
-                f"y must have shape ({num_rows},) or ({num_rows}, targets), one row for each row "
-                f"of x, got {y.shape}."
-            )
+        x, y, weights = as_rows(self.x, self.y, self.weights, self.integer_inputs)
+        if weights is not None and weights.max() == 0:
+            raise ValueError("weights are all zero; at least one row must count.")
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "y", y)
-        if self.weights is not None:
-            object.__setattr__(self, "weights", _as_weights(self.weights, num_rows))
+        object.__setattr__(self, "weights", weights)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -116,6 +111,41 @@ class Dataset:
         return Dataset(x, self.y[rows], weights, self.integer_inputs)
 
 
+def as_rows(x: Any, y: Any, weights: Any, keeps_integers: bool) -> tuple[Any, Any, Any]:
+    """Check rows and give them their types; weights may all be zero.
+
+    Parameters
+    ----------
+    x, y, weights : array-like
+        Rows as :class:`Dataset` takes them.
+    keeps_integers : bool
+        Whether whole numbers of ``x`` stay what they are.
+
+    Returns
+    -------
+    tuple of arrays
+        The same three.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`Dataset`.
+
+    Examples
+    --------
+    >>> as_rows([[1, 2]], [True], None, keeps_integers=False)
+    (array([[1., 2.]], dtype=float32), array([1], dtype=int32), None)
+    """
+    x, y = as_inputs(x, keeps_integers), _as_targets(y)
+    num_rows = len(jax.tree.leaves(x)[0])
+    if y.ndim not in (1, 2) or len(y) != num_rows or y.size == 0:
+        raise ValueError(
+            f"y must have shape ({num_rows},) or ({num_rows}, targets), one row for each row of x, "
+            f"got {y.shape}."
+        )
+    return x, y, None if weights is None else _as_weights(weights, num_rows)
+
+
 def as_inputs(x: Any, keeps_integers: bool) -> Any:
     """Check inputs, an array or a tree of arrays, and give them their types.
 
@@ -142,12 +172,12 @@ def as_inputs(x: Any, keeps_integers: bool) -> Any:
     array([[1., 2.]], dtype=float32)
     """
     if not is_tree(x):
-        return _as_rows("x", x, keeps_integers)
-    named, treedef = jax.tree_util.tree_flatten_with_path(x)
+        return _as_table("x", x, keeps_integers)
+    named, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda v: not is_tree(v))
     if not named:
         raise ValueError(f"x={x!r} holds no arrays; there is nothing to learn from.")
     leaves = [
-        _as_rows(f"x{jax.tree_util.keystr(path)}", leaf, keeps_integers) for path, leaf in named
+        _as_table(f"x{jax.tree_util.keystr(path)}", leaf, keeps_integers) for path, leaf in named
     ]
     lengths = {f"x{jax.tree_util.keystr(path)}": len(leaf) for path, leaf in named}
     if len(set(lengths.values())) > 1:
@@ -156,7 +186,7 @@ def as_inputs(x: Any, keeps_integers: bool) -> Any:
     return jax.tree.unflatten(treedef, leaves)
 
 
-def _as_rows(argument: str, value: Any, keeps_integers: bool) -> Shaped[ndarray, "data ..."]:
+def _as_table(argument: str, value: Any, keeps_integers: bool) -> Shaped[ndarray, "data ..."]:
     array = np.asarray(value)
     if keeps_integers and array.dtype.kind in "iu":
         array = array if array.dtype == np.uint8 else _as_int32(argument, array)
@@ -221,6 +251,4 @@ def _as_weights(value: Any, num_rows: int) -> Float[ndarray, " data"]:
         raise ValueError(
             f"weights[{first}]={float(weights[first])} is negative; weights must be at least 0."
         )
-    if weights.max() == 0:
-        raise ValueError("weights are all zero; at least one row must count.")
     return weights

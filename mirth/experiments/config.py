@@ -157,6 +157,8 @@ def _section_of(make: Callable[..., Any], name: str | None = None) -> type[Metho
         fields["name"] = (Literal[name], Field(name, description=text))
     hints = typing.get_type_hints(method)
     for field in dataclasses.fields(method):
+        if _is_function(hints[field.name]):
+            continue  # a file cannot hold one
         if DeepEnsemble in typing.get_args(hints[field.name]):
             start = _section_of(DeepEnsemble)
             text = parameters(method)[field.name].text.partition(";")[0]  # no None in a file
@@ -173,6 +175,11 @@ def _section_of(make: Callable[..., Any], name: str | None = None) -> type[Metho
     )
     section.builds, section.RANGES = method, method.RANGES
     return section
+
+
+def _is_function(hint: Any) -> bool:
+    """Whether a field takes a function."""
+    return any(typing.get_origin(part) is Callable for part in (hint, *typing.get_args(hint)))
 
 
 METHOD_SECTIONS = {name: _section_of(method, name) for name, method in METHODS.items()}

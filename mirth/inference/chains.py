@@ -28,6 +28,7 @@ from mirth.samplers import (
 )
 
 if TYPE_CHECKING:
+    from mirth.inference.feed import Feed
     from mirth.inference.problem import Problem
 
 
@@ -139,12 +140,10 @@ class EnsembleChains:
         self.unravel = ravel_pytree(one)[1]
         self.flat = np.asarray(jax.vmap(lambda p: ravel_pytree(p)[0])(params))
         self.num_params = self.flat.shape[1]
-        rows = problem.all_rows() if settings.use_validation_rows else problem.train
-        self.block_size = problem.choose_block_size(one, rows)
         subset_key = purpose_key(problem.seed, Purpose.SUBSET)
         self.shared = problem.placement.put_shared(
             Shared(
-                features_first(rows),
+                self.rows(),
                 features_first(self.watched(problem.validation)),
                 jnp.array(False),
                 jnp.array(False),
@@ -160,6 +159,18 @@ class EnsembleChains:
                 lambda flat: self.validation_log_prob(flat, shared), positions
             )
         )
+
+    def rows(self) -> Any:
+        """Give the rows that the chains begin with: all of them, features first."""
+        problem = self.problem
+        rows = problem.all_rows() if self.settings.use_validation_rows else problem.train
+        params = self.unravel(self.flat[0])
+        self.block_size = problem.choose_block_size(params, rows)
+        return features_first(rows)
+
+    def feed(self, purpose: Purpose) -> Feed | None:
+        """Give the batches of a part of the run; None where ``rows`` are all that is needed."""
+        return None
 
     def watched(self, validation: Batch) -> Batch:
         """Give the validation rows that the chains are watched by."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import numpy as np
 
 from mirth.core.config import Configurable
 from mirth.core.snapshots import Snapshot, tree_to_arrays
-from mirth.core.types import Params
+from mirth.core.types import Key, Params
 from mirth.core.validation import COUNT, NON_NEGATIVE, POSITIVE, Range, check_ranges
+from mirth.inference.epochs import Optimisation
 from mirth.inference.posterior import Posterior
-from mirth.inference.warm_start import Optimisation, WarmStartReport, warm_start
+from mirth.inference.warm_start import WarmStartReport, warm_start
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
@@ -42,6 +43,10 @@ class DeepEnsemble(Configurable):
         Most epochs of a member.
     patience : int, default=20
         Epochs without a lower validation loss after which a member stops.
+    transform : callable, optional
+        Random change of the inputs of each batch, ``transform(key, x) -> x`` with a JAX key and the
+        inputs of a batch, such as flips and crops of images. Only the optimisation sees changed
+        inputs: chains that start from it sample the posterior of the data as they are.
 
     Raises
     ------
@@ -72,18 +77,24 @@ class DeepEnsemble(Configurable):
     batch_size: int = 64
     max_epochs: int = 500
     patience: int = 20
+    transform: Callable[[Key, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self, self.RANGES)
+        if self.transform is not None and not callable(self.transform):
+            raise TypeError(
+                f"transform={self.transform!r} must be a function (key, x) -> x, or None."
+            )
 
     def optimise(self, problem: Problem, time_share: float = 1.0) -> tuple[Params, WarmStartReport]:
         """Optimise all members of a problem, in at most a share of the time that is allowed."""
         settings = Optimisation(
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            batch_size=min(self.batch_size, problem.train.y.shape[0]),
+            batch_size=min(self.batch_size, problem.num_train),
             max_epochs=self.max_epochs,
             patience=self.patience,
+            transform=self.transform,
         )
         return warm_start(
             problem.model,
@@ -97,6 +108,7 @@ class DeepEnsemble(Configurable):
             recorder=problem.recorder,
             deadline=problem.deadline,
             time_share=time_share,
+            stream=problem.stream,
         )
 
     def run(self, problem: Problem) -> Posterior:

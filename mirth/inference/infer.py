@@ -23,7 +23,7 @@ from mirth.core.validation import (
     check_duration,
     check_name,
 )
-from mirth.data import Dataset, train_validation_split
+from mirth.data import Dataset, Stream, train_validation_split
 from mirth.inference.budget import Deadline
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.draws import store_location
@@ -91,7 +91,7 @@ def resolve_method(method: Any) -> Any:
 
 def infer(
     model: Model,
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     method: Any = "mile",
     *,
     num_chains: int = 10,
@@ -114,8 +114,9 @@ def infer(
     ----------
     model : Model
         Network, likelihood and prior.
-    dataset : Dataset
-        Rows to condition on, scaled as the network wants them.
+    dataset : Dataset or Stream
+        Rows to condition on, scaled as the network wants them; an :class:`ArrayStream` or a
+        :class:`BatchStream` for data that do not fit into memory, with a method of mini-batches.
     method : str or method object, default="mile"
         A name in :data:`METHODS` (``"mile"``, ``"psmile"``, ``"deep_ensemble"``, ...), or an object
         such as ``MILE(n_warmup=5000)``.
@@ -125,7 +126,8 @@ def infer(
         Seed of every random number: the same seed gives the same draws on CPU, whatever the
         chunks, and to rounding on any number of devices.
     validation : Dataset, optional
-        Rows that stop the optimisation and watch the chains; None splits them off ``dataset``.
+        Rows that stop the optimisation and watch the chains; None splits them off ``dataset``. A
+        stream needs them.
     validation_fraction : float, default=0.1
         Share of the rows to split off.
     placement : Placement, optional
@@ -193,6 +195,7 @@ def infer(
     _check_numbers(**numbers, **sizes, checkpoint_seconds=checkpoint_seconds)
     deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
     location = _location(draws_store, out)
+    stream = dataset if isinstance(dataset, Stream) else None
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
     # Traced, not run: the network fits the likelihood, or says so.
     jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
@@ -223,16 +226,20 @@ def infer(
             deadline=deadline,
             **sizes,
             draws_on_disk=out is not None,
+            stream=stream,
         )
         return method.run(problem)
 
 
 def _describe_run(
-    model: Model, method: Any, dataset: Dataset, validation: Dataset | None
+    model: Model, method: Any, dataset: Dataset | Stream, validation: Dataset | None
 ) -> dict[str, Any]:
     """Say what the draws follow from, as JSON holds it."""
-    arrays = _arrays(dataset) + _arrays(validation)
-    return {"model": describe(model), "method": describe(method), "data": data_hash(*arrays)}
+    record = {"model": describe(model), "method": describe(method)}
+    if isinstance(dataset, Stream):
+        record["stream"] = dataset.fingerprint()
+        return record | {"data": data_hash(*_arrays(validation))}
+    return record | {"data": data_hash(*_arrays(dataset), *_arrays(validation))}
 
 
 def _check_numbers(**values: Any) -> None:
@@ -251,12 +258,21 @@ def _check_monitors(monitors: Sequence[Monitor]) -> list[Monitor]:
 
 def _split(
     model: Model,
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     validation: Dataset | None,
     validation_fraction: float,
     seed: int,
-) -> tuple[Dataset, Dataset]:
+) -> tuple[Dataset | Batch, Dataset]:
     """Check the rows, and split the validation rows off unless they are given."""
+    if isinstance(dataset, Stream):
+        if validation is None:
+            raise ValueError(
+                "A stream needs validation=Dataset(x, y): rows in memory that stop the "
+                "optimisation and watch the chains."
+            )
+        _check_validation(model, validation, dataset.example.x)
+        model.likelihood.check_targets(np.asarray(dataset.example.y))
+        return dataset.example, validation
     if not isinstance(dataset, Dataset):
         raise TypeError(
             f"dataset must be a mirth.Dataset(x, y), not {type(dataset).__name__}; it checks rows "
@@ -267,13 +283,7 @@ def _split(
         # A mini-batch of such rows alone would have no mean.
         dataset = dataset.take(np.flatnonzero(dataset.weights))
     if validation is not None:
-        if not isinstance(validation, Dataset):
-            raise TypeError(
-                "validation must be a mirth.Dataset(x, y) or None, not "
-                f"{type(validation).__name__}."
-            )
-        _check_same_rows(validation, dataset)
-        model.likelihood.check_targets(validation.y)
+        _check_validation(model, validation, dataset.x)
         return dataset, validation
     RANGES["validation_fraction"].check("validation_fraction", validation_fraction)
     split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
@@ -284,14 +294,17 @@ def _split(
     return dataset.take(rows), dataset.take(held_back)
 
 
-def _check_same_rows(validation: Dataset, dataset: Dataset) -> None:
-    """Check that validation rows are like those of the data set."""
-    found, expected = (
-        jax.tree.map(lambda leaf: leaf.shape[1:], d.x) for d in (validation, dataset)
-    )
+def _check_validation(model: Model, validation: Any, x: Any) -> None:
+    """Check that validation rows are like those to learn from."""
+    if not isinstance(validation, Dataset):
+        raise TypeError(
+            f"validation must be a mirth.Dataset(x, y) or None, not {type(validation).__name__}."
+        )
+    model.likelihood.check_targets(validation.y)
+    found, expected = (jax.tree.map(lambda leaf: leaf.shape[1:], v) for v in (validation.x, x))
     if found == expected:
         return
-    if is_table(validation.x) and is_table(dataset.x):
+    if is_table(validation.x) and is_table(x):
         raise ValueError(
             f"validation has {found[0]} features per row, but dataset has {expected[0]}."
         )
@@ -315,7 +328,7 @@ def _arrays(dataset: Dataset | None) -> list[np.ndarray]:
     return [] if dataset is None else jax.tree.leaves((dataset.x, dataset.y, dataset.weights))
 
 
-def _to_batch(dataset: Dataset) -> Batch:
+def _to_batch(dataset: Dataset | Batch) -> Batch:
     """Put the rows of a data set on the default device."""
     weights = None if dataset.weights is None else jnp.asarray(dataset.weights)
     return Batch(jax.tree.map(jnp.asarray, dataset.x), jnp.asarray(dataset.y), weights)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from mirth.core.random import fold_in
 from mirth.core.types import Key
+from mirth.inference.feed import Feed
 from mirth.inference.placement import Placement
 
 _FIRST_CHUNK_STEPS = 50
@@ -27,7 +28,7 @@ _MAX_KEPT_PER_CHUNK = 64
 
 
 class ChunkStats(NamedTuple):
-    """What one chain reports about a chunk of steps.
+    """What one chain reports about a chunk of steps; on the host there is an axis of chains.
 
     Parameters
     ----------
@@ -41,10 +42,10 @@ class ChunkStats(NamedTuple):
         Log density at the end of the chunk.
     """
 
-    squared_energy_change: Float[Array, ""]
-    num_divergent: Int[Array, ""]
-    step_size: Float[Array, ""]
-    logdensity: Float[Array, ""]
+    squared_energy_change: Float[Array | np.ndarray, "*chains"]
+    num_divergent: Int[Array | np.ndarray, "*chains"]
+    step_size: Float[Array | np.ndarray, "*chains"]
+    logdensity: Float[Array | np.ndarray, "*chains"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +133,7 @@ class ChainLoop:
         keep: bool = True,
         sink: Callable[[Any], None] | None = None,
         on_chunk: Callable[[ChunkReport], bool | None] | None = None,
+        feed: Feed | None = None,
     ) -> tuple[Any, Any]:
         """Run one phase of all chains.
 
@@ -162,6 +164,8 @@ class ChainLoop:
         on_chunk : callable, optional
             Called with a :class:`ChunkReport` after each chunk, on the host; the run ends there if
             it returns True.
+        feed : Feed, optional
+            Gives ``shared.rows`` for each block of steps.
 
         Returns
         -------
@@ -179,26 +183,31 @@ class ChainLoop:
         limit = capacity if keep else total
         pieces: list[Any] = []
         take = sink or pieces.append
-        begin, first = time.perf_counter(), done
+        begin, begun = time.perf_counter(), done
         size = max(1, (self.chunk_steps or self._size) // thin)
         is_over = False
         while done < total and not is_over:
             count = min(size, total - done, limit)
             started = time.perf_counter()
-            # Without draws a chunk is one long interval between two of them.
-            inner = [count, thin, 1] if keep else [1, count * thin, 0]
-            span = self.placement.put_shared(jnp.array([first_step + done * thin, *inner]))
-            carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (span, shared)))
+            steps = None if feed is None else feed.steps
+            spans = cut_spans(first_step + done * thin, count, thin, keep=keep, block_steps=steps)
+            parts = []
+            for span in spans:
+                if feed is not None:
+                    shared = shared._replace(rows=feed.block(span.first // feed.steps))
+                placed = self.placement.put_shared(jnp.array(span))
+                carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (placed, shared)))
+                parts.append(jax.tree.map(self._cut, stats))
+                if span.keeps:
+                    # A copy, because a view would keep the whole buffer alive until the end.
+                    take(jax.tree.map(lambda k, c=span.intervals: self._cut(k)[:, :c].copy(), kept))
             rate = count / (time.perf_counter() - started)
-            if keep:
-                # A copy, because a view would keep the whole buffer alive until the end.
-                take(jax.tree.map(lambda k, c=count: self._cut(k)[:, :c].copy(), kept))
             done += count
             if on_chunk is not None:
                 seconds = time.perf_counter() - begin
-                cut = jax.tree.map(self._cut, stats)
-                steps = (done * thin, total_steps or total * thin, first * thin)
-                is_over = on_chunk(ChunkReport(name, *steps, seconds, cut, carry)) is True
+                place = (done * thin, total_steps or total * thin, begun * thin)
+                stats = _joined(parts, [span.intervals * span.thin for span in spans])
+                is_over = on_chunk(ChunkReport(name, *place, seconds, stats, carry)) is True
             if self.chunk_steps is None:
                 # The first chunk includes compilation, so its rate is an underestimate: grow at
                 # most tenfold at a time.
@@ -268,6 +277,71 @@ def kept_per_chunk(draw_bytes: int) -> int:
     """Give the number of draws that a chunk may keep, from the bytes of a draw of all chains."""
     # A phase that keeps fewer draws than another still shares its program.
     return int(np.clip(_MAX_BUFFER_BYTES // max(1, draw_bytes), 1, _MAX_KEPT_PER_CHUNK))
+
+
+class Span(NamedTuple):
+    """Steps of one call of a compiled chunk.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first step.
+    intervals, thin : int
+        Intervals, and steps of each.
+    keeps : bool
+        Whether a draw is kept at the end of an interval.
+    """
+
+    first: int
+    intervals: int
+    thin: int
+    keeps: bool
+
+
+def cut_spans(
+    first: int, count: int, thin: int, *, keep: bool, block_steps: int | None
+) -> list[Span]:
+    """Cut intervals of steps so that no call crosses the border of two blocks.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first step.
+    count, thin : int
+        Intervals, and steps of each.
+    keep : bool
+        Whether draws are kept; without them all is one long interval.
+    block_steps : int, optional
+        Steps of a block; blocks begin at its multiples. None means one block for all steps.
+
+    Examples
+    --------
+    >>> [tuple(span) for span in cut_spans(0, 3, 4, keep=True, block_steps=6)]
+    [(0, 1, 4, True), (4, 1, 2, False), (6, 1, 2, True), (8, 1, 4, True)]
+    """
+    if not keep:
+        count, thin = 1, count * thin
+    if block_steps is None:
+        return [Span(first, count, thin, keep)]
+    spans, step, end = [], first, first + count * thin
+    while step < end:
+        border = (step // block_steps + 1) * block_steps
+        left = thin - (step - first) % thin
+        whole = min(border, end) - step
+        if left == thin and whole >= thin:
+            spans.append(Span(step, whole // thin, thin, keep))
+        else:
+            spans.append(Span(step, 1, min(left, whole), keep and left <= whole))
+        step += spans[-1].intervals * spans[-1].thin
+    return spans
+
+
+def _joined(parts: list[ChunkStats], steps: list[int]) -> ChunkStats:
+    """Put together what the calls of a chunk report."""
+    energy = np.average([part.squared_energy_change for part in parts], axis=0, weights=steps)
+    divergent = np.sum([part.num_divergent for part in parts], axis=0)
+    last = parts[-1]
+    return ChunkStats(energy, divergent, last.step_size, last.logdensity)
 
 
 def _zeros(shapes: Any) -> Any:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from mirth.core.config import Configurable
-from mirth.core.validation import COUNT, NON_NEGATIVE, POSITIVE, Range, check_name, check_ranges
+from mirth.core.validation import (
+    COUNT,
+    NON_NEGATIVE,
+    POSITIVE,
+    Range,
+    check_flag,
+    check_name,
+    check_ranges,
+)
 from mirth.inference.budget import BUDGETS
 from mirth.inference.chains import ChainSettings, EnsembleChains
 from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
@@ -135,14 +143,8 @@ class MILE(Configurable):
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
-        if self.diagonal_preconditioning not in (True, False):
-            raise TypeError(
-                f"diagonal_preconditioning={self.diagonal_preconditioning!r} must be True or False."
-            )
-        if self.use_validation_rows not in (True, False, None):
-            raise TypeError(
-                f"use_validation_rows={self.use_validation_rows!r} must be True, False or None."
-            )
+        check_flag("diagonal_preconditioning", self.diagonal_preconditioning)
+        check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
         check_name("integrator", self.integrator, list(SCHEMES))
         check_name("budget", self.budget, BUDGETS)
@@ -174,6 +176,7 @@ class MILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         assert self.start is not None
+        problem.refuse_stream("MILE")
         settings = ChainSettings(
             tuner=self.tuner(),
             integrator=self.integrator,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 from mirth.core.types import Batch, Params, is_table
+from mirth.data import Stream
 from mirth.inference.budget import Deadline
 from mirth.inference.monitor import Monitor
 from mirth.inference.placement import Placement
@@ -50,6 +51,8 @@ class Problem:
         Most rows of a gradient at a time; None lets :meth:`choose_block_size` choose.
     draws_on_disk : bool, default=False
         Whether draws leave the memory while the chains run.
+    stream : Stream, optional
+        Where the rows to learn from come from, if not from memory; ``train`` are some of them then.
     """
 
     model: Model
@@ -64,6 +67,26 @@ class Problem:
     chunk_steps: int | None = None
     data_block_size: int | None = None
     draws_on_disk: bool = False
+    stream: Stream | None = None
+
+    @property
+    def num_train(self) -> int:
+        """Rows to learn from."""
+        return self.train.y.shape[0] if self.stream is None else self.stream.num_rows
+
+    def refuse_stream(self, what: str) -> None:
+        """Raise a TypeError if the data come as a stream, for a method that needs all rows."""
+        if self.stream is not None:
+            raise TypeError(
+                f"{what} needs all rows in memory, but the data are a {type(self.stream).__name__};"
+                " pass a mirth.Dataset, or take a method of mini-batches such as 'psmile'."
+            )
+
+    def joins_validation(self, wanted: bool | None) -> bool:
+        """Say whether chains condition on the validation rows too; None leaves it to the data."""
+        if wanted:
+            self.refuse_stream("use_validation_rows=True")
+        return self.stream is None if wanted is None else wanted
 
     def all_rows(self) -> Batch:
         """Training and validation rows together."""

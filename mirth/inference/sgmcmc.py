@@ -16,7 +16,15 @@ from mirth.core.config import Configurable
 from mirth.core.random import fold_in
 from mirth.core.schedules import Constant, Cosine, Cyclical, Linear
 from mirth.core.types import Key
-from mirth.core.validation import COUNT, NATURAL, POSITIVE, Range, check_name, check_ranges
+from mirth.core.validation import (
+    COUNT,
+    NATURAL,
+    POSITIVE,
+    Range,
+    check_flag,
+    check_name,
+    check_ranges,
+)
 from mirth.inference.chains import Chain, ChainSettings, Shared
 from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
 from mirth.inference.health import POLICIES
@@ -104,7 +112,7 @@ class SGMCMCChains(StochasticChains):
         """Start one chain; the microcanonical parts only report the step size."""
         chain = super()._init_one(flat, key, shared)
         batch_key = jax.random.wrap_key_data(chain.extra.batch_key)
-        logdensity_fn = self._batch_logdensity_fn(shared, batch_key, 0)
+        logdensity_fn = self._batch_logdensity_fn(shared, batch_key, 0, 0)
         kernel = self._sampler(self.kernel.step_size, True).init(flat, logdensity_fn, key)
         return chain._replace(kernel=kernel)
 
@@ -115,7 +123,7 @@ class SGMCMCChains(StochasticChains):
 
         def advance(n: Array, kernel: Any, step_size: Array, temperature: float) -> Any:
             sampler = self._sampler(step_size, shared.is_tuning, temperature)
-            logdensity_fn = self._batch_logdensity_fn(shared, batch_key, n)
+            logdensity_fn = self._batch_logdensity_fn(shared, batch_key, n, i)
             return sampler.step(fold_in(key, n), kernel, logdensity_fn)
 
         kernel, step_size = chain.kernel, schedule(i, self.sampling_steps)
@@ -198,8 +206,9 @@ class SGMCMC(Configurable):
         Share of each cycle that goes uphill without noise and gives no draws (cyclical).
     friction : float, default=0.05
         Share of the momentum that a step loses (Hamiltonian kernels).
-    use_validation_rows : bool, default=True
-        Condition the chains on the validation rows as well.
+    use_validation_rows : bool, optional
+        Condition the chains on the validation rows as well. None means True for data in memory and
+        False for a stream, which cannot be joined with them.
     unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
         What happens when a chain is frozen, diverging or worse than its start; as for
         :class:`MILE`.
@@ -244,16 +253,13 @@ class SGMCMC(Configurable):
     n_cycles: int = 4
     exploration_fraction: float = 0.33
     friction: float = 0.05
-    use_validation_rows: bool = True
+    use_validation_rows: bool | None = None
     unhealthy_chains: str = "keep"
     start: DeepEnsemble | None = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
-        if self.use_validation_rows not in (True, False):
-            raise TypeError(
-                f"use_validation_rows={self.use_validation_rows!r} must be True or False."
-            )
+        check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
         if self.step_size_end is not None:
             POSITIVE.check("step_size_end", self.step_size_end)
@@ -279,13 +285,15 @@ class SGMCMC(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, warm up, sample."""
         assert self.start is not None
+        if self.schedule == "cyclical":
+            problem.refuse_stream("schedule='cyclical' takes many batches in one step, so it")
         settings = ChainSettings(
             tuner=MILETuner(num_steps=self.n_warmup, phase_fractions=(1.0, 0.0, 0.0)),
             integrator="leapfrog",
             step_size_init=self.step_size,
             n_samples=self.n_samples,
             n_thinning=self.n_thinning,
-            use_validation_rows=self.use_validation_rows,
+            use_validation_rows=problem.joins_validation(self.use_validation_rows),
             unhealthy_chains=self.unhealthy_chains,
         )
         stochastic = StochasticSettings(

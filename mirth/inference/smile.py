@@ -13,6 +13,7 @@ from mirth.core.validation import (
     NATURAL,
     POSITIVE,
     Range,
+    check_flag,
     check_name,
     check_ranges,
     check_real,
@@ -84,8 +85,9 @@ class SMILE(Configurable):
     probe_every : int, default=10
         Steps from one energy error to the next where it costs two log densities (``leapfrog``,
         ``mclachlan``).
-    use_validation_rows : bool, default=True
-        Condition the chains on the validation rows as well.
+    use_validation_rows : bool, optional
+        Condition the chains on the validation rows as well. None means True for data in memory and
+        False for a stream, which cannot be joined with them.
     unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
         What happens when a chain is frozen, diverging, held at the cap of its step size or worse
         than its start; as for :class:`MILE`.
@@ -138,15 +140,15 @@ class SMILE(Configurable):
     L: float | None = None
     integrator: str = "leapfrog"
     probe_every: int = 10
-    use_validation_rows: bool = True
+    use_validation_rows: bool | None = None
     unhealthy_chains: str = "keep"
     start: DeepEnsemble | None = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
-        for name in ("guarded", "preconditioned", "use_validation_rows"):
-            if getattr(self, name) not in (True, False):
-                raise TypeError(f"{name}={getattr(self, name)!r} must be True or False.")
+        check_flag("guarded", self.guarded)
+        check_flag("preconditioned", self.preconditioned)
+        check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
         if self.L is not None:
             check_real("L", self.L, low=0.0, low_open=True)
@@ -170,7 +172,7 @@ class SMILE(Configurable):
             step_size_init=self.step_size,
             n_samples=self.n_samples,
             n_thinning=self.n_thinning,
-            use_validation_rows=self.use_validation_rows,
+            use_validation_rows=problem.joins_validation(self.use_validation_rows),
             unhealthy_chains=self.unhealthy_chains,
         )
         guard = EnergyGuard(

@@ -150,6 +150,7 @@ class ChainRun:
                 keep=bool(trajectory) or sums_up,
                 sink=draws.append if trajectory else lambda _: None,
                 on_chunk=on_chunk,
+                feed=chains.feed(Purpose.TUNING),
             )
         kept = draws.finish() if trajectory and progress.done else None
         state = chains.end_phase(state, phase, kept)
@@ -202,6 +203,7 @@ class ChainRun:
                 done=progress.done,
                 sink=sink,
                 on_chunk=on_chunk,
+                feed=chains.feed(Purpose.SAMPLING),
             )
         clock.note()
         # Before the tail goes to the store: a longer run takes the chains up from here.

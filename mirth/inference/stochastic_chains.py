@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mirth.core.keys import Purpose
 from mirth.core.random import fold_in
 from mirth.core.trees import tree_normal
 from mirth.core.types import Batch, Key
-from mirth.data import EpochBatches
+from mirth.inference.batch_sources import ResidentRows, Step, StreamedRows
 from mirth.inference.chains import Chain, ChainSettings, EnsembleChains, Shared
-from mirth.inference.problem import rows_first
+from mirth.inference.feed import Feed
 from mirth.samplers import (
     STOCHASTIC_SCHEMES,
     EnergyGuard,
@@ -115,9 +116,14 @@ class StochasticChains(EnsembleChains):
         params: Any,
     ):
         self.stochastic = stochastic
-        rows = problem.all_rows() if settings.use_validation_rows else problem.train
-        self.num_rows = rows.y.shape[0]
-        self.batches = EpochBatches(self.num_rows, min(stochastic.batch_size, self.num_rows))
+        self.source: ResidentRows | StreamedRows
+        if problem.stream is not None:
+            self.source = StreamedRows(
+                problem.stream, stochastic.batch_size, problem.seed, problem.placement
+            )
+        else:
+            rows = problem.all_rows() if settings.use_validation_rows else problem.train
+            self.source = ResidentRows(rows, stochastic.batch_size)
         super().__init__(settings, problem, params)
 
     def watched(self, validation: Batch) -> Batch:
@@ -145,7 +151,7 @@ class StochasticChains(EnsembleChains):
             settings.step_size_init, self.stochastic.L, integrator=settings.integrator
         )
         batch_key = jax.random.fold_in(key, 1)
-        kernel = sampler.init(flat, self._batch_logdensity_fn(shared, batch_key, 0), key)
+        kernel = sampler.init(flat, self._batch_logdensity_fn(shared, batch_key, 0, 0), key)
         guard = self.stochastic.guard or EnergyGuard()
         extra = StochasticExtra(
             jax.random.key_data(batch_key),
@@ -161,15 +167,11 @@ class StochasticChains(EnsembleChains):
         return Chain(kernel, tuner, log_sum, jnp.zeros(()), extra)
 
     def _batch_logdensity_fn(
-        self, shared: Shared, batch_key: Key, step: int | Int[Array, ""]
+        self, shared: Shared, batch_key: Key, count: Step, i: Step
     ) -> Callable[[Array], Array]:
         """Log posterior of a flat position, estimated from the batch of a step."""
-        index, weight = self.batches.rows(batch_key, step)
-        rows, model = rows_first(shared.rows), self.problem.model
-        own = rows.weights
-        weights = weight if own is None else weight * own[index]
-        batch = Batch(jax.tree.map(lambda leaf: leaf[index], rows.x), rows.y[index], weights)
-        scale = self.num_rows / jnp.sum(weight)
+        batch, model = self.source.at(shared.rows, batch_key, count, i), self.problem.model
+        scale = self.source.num_rows / jnp.asarray(batch.num_rows, float)
 
         def logdensity(flat: Array) -> Array:
             log_prior = model.log_prior(self.unravel(flat))
@@ -186,7 +188,7 @@ class StochasticChains(EnsembleChains):
         kernel, info = chain.tuner.sampler.step(
             key,
             chain.kernel,
-            self._batch_logdensity_fn(shared, batch_key, extra.num_steps),
+            self._batch_logdensity_fn(shared, batch_key, extra.num_steps, i),
             is_probe,
         )
         is_probe = is_probe & ~info.is_divergent
@@ -270,6 +272,14 @@ class StochasticChains(EnsembleChains):
             step_size = jnp.where(learns & info.is_divergent, 0.8 * step_size, step_size)
             return self.tuner.with_settings(tuner, step_size, tuner.sampler.L)
         return tuner
+
+    def rows(self) -> Any:
+        """Give the rows that the chains begin with."""
+        return self.source.first
+
+    def feed(self, purpose: Purpose) -> Feed | None:
+        """Give the batches of a part of the run, if they come from a stream."""
+        return self.source.feed(purpose)
 
     def end_phase(self, chains: Chain, phase: Phase, kept: Any) -> Chain:
         """Conclude a phase; the decoherence length stays what was asked for."""

@@ -15,7 +15,7 @@ from mirth.core.outcomes import Outcome
 from mirth.core.trees import tree_norm
 from mirth.core.types import Batch
 from mirth.inference import Monitor, Placement, WarmStartReport, warm_start
-from mirth.inference.warm_start import Optimisation
+from mirth.inference.epochs import Optimisation, _shuffled
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -85,7 +85,7 @@ def test_every_row_is_in_every_epoch(train: mirth.Dataset, batch_size: int) -> N
     batch = as_batch(mirth.Dataset(train.x, train.y, weights))
     orders = []
     for epoch in range(3):
-        order, row_weights = module._shuffled(jax.random.key(epoch), batch, batch_size)
+        order, row_weights = _shuffled(jax.random.key(epoch), batch, batch_size)
         assert len(order) == len(row_weights) == -(-26 // batch_size) * batch_size
         assert sorted(order[:26].tolist()) == list(range(26))
         np.testing.assert_array_equal(row_weights[:26], np.float32(weights)[order[:26]])

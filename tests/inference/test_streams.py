@@ -1,0 +1,144 @@
+"""Chains and the warm start on a stream: the same model as in memory, from any place on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mirth
+from mirth.core.keys import Purpose
+from mirth.core.types import Batch
+from mirth.inference import Placement
+from mirth.inference.batch_sources import ResidentRows
+from mirth.inference.feed import Feed
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 3)).astype(np.float32)
+Y = (X @ np.array([1.0, -1.0, 0.5]) + 0.1 * RNG.normal(size=200)).astype(np.float32)
+HELD = mirth.Dataset(X[:40], Y[:40])
+MODEL = mirth.Model(mirth.MLP((), num_outputs=2), mirth.Normal())
+START = mirth.DeepEnsemble(max_epochs=60, batch_size=32, learning_rate=0.1)
+
+
+def placement(sequential: bool = True) -> Placement:
+    return Placement(tuple(jax.local_devices()[:1]), sequential=sequential)
+
+
+def infer(data: Any, **options: Any) -> mirth.Posterior:
+    method = mirth.SMILE(
+        n_warmup=options.pop("n_warmup", 600),
+        n_samples=options.pop("n_samples", 20),
+        n_thinning=7,
+        batch_size=32,
+        start=START,
+    )
+    return mirth.infer(
+        MODEL, data, method, num_chains=2, validation=HELD, placement=placement(), **options
+    )
+
+
+@pytest.fixture(scope="module")
+def posterior() -> mirth.Posterior:
+    return infer(mirth.ArrayStream(X, Y))
+
+
+def test_a_stream_gives_the_posterior_of_its_rows(posterior: mirth.Posterior) -> None:
+    inside = infer(mirth.Dataset(X, Y))
+    means, spreads = zip(*((p.positions().mean((0, 1)), p.positions().std((0, 1)))
+                           for p in (posterior, inside)), strict=True)  # fmt: skip
+    # 40 draws each, 280 steps apart at most: few effective ones, so three spreads.
+    assert np.all(np.abs(means[0] - means[1]) < 3 * np.maximum(*spreads))
+    dist = mirth.make_predictive(MODEL, posterior.draws, X)
+    assert np.sqrt(np.mean((dist.mean() - Y) ** 2)) < 0.2  # noise 0.1, spread of y 1.5
+    assert np.all(posterior.warm_start.validation_loss < 0)  # a noise of 0.24 or less
+
+
+def test_chunks_and_interruptions_change_nothing(
+    posterior: mirth.Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = mirth.ArrayStream(X, Y)
+    chunks = infer(stream, chunk_steps=11)
+    np.testing.assert_array_equal(chunks.positions(), posterior.positions())
+    monkeypatch.setattr("mirth.inference.feed._MAX_BLOCK_STEPS", 5)
+    infer(stream, n_samples=6, out=tmp_path / "run")
+    blocks = infer(stream, out=tmp_path / "run")  # goes on
+    np.testing.assert_array_equal(blocks.positions(), posterior.positions())
+    with pytest.raises(Exception, match="stream"):
+        infer(mirth.ArrayStream(X, -Y), out=tmp_path / "run")
+
+
+def test_the_next_block_is_read_ahead() -> None:
+    read: list[int] = []
+
+    class Counted(mirth.ArrayStream):
+        def _read(self, *arguments: Any) -> Any:
+            for number, batch in enumerate(super()._read(*arguments)):
+                read.append(number)
+                yield batch
+
+    feed = Feed(Counted(X, Y), 32, 0, placement())
+    block = feed.block(0)
+    assert block.y.shape == (feed.steps, 29) and feed.block(0) is block
+    assert feed._coming is not None
+    feed._coming[1].result()
+    assert len(read) == 2 * feed.steps
+    again = Feed(mirth.ArrayStream(X, Y), 32, 0, placement()).block(1)
+    np.testing.assert_array_equal(again.y, feed.block(1).y)
+
+
+def test_a_loader_and_a_transformation() -> None:
+    batches = [(X[i : i + 50], Y[i : i + 50]) for i in range(0, 200, 50)]
+
+    def blind(key: Any, x: Any) -> Any:
+        return x * jax.random.bernoulli(key, 0.0, x.shape)
+
+    seeing, blinded = (
+        mirth.infer(
+            MODEL, data, mirth.DeepEnsemble(max_epochs=30, learning_rate=0.05, transform=transform),
+            num_chains=1, validation=HELD, placement=placement(),
+        ).warm_start.validation_loss[0]
+        for data, transform in ((mirth.BatchStream(batches, 200), None), (HELD, blind))
+    )  # fmt: skip
+    # Whoever sees no inputs is left with the spread of y: 1.8 nats, not -0.5.
+    assert seeing < 0.5 and blinded > 1.2
+
+
+def test_resident_rows_hold_the_exact_scale() -> None:
+    source = ResidentRows(Batch(jnp.asarray(X), jnp.asarray(Y)), 32)
+    batch = source.at(source.first, jax.random.key(0), 3, 0)
+    assert float(batch.num_rows) == float(jnp.sum(batch.weights)) in (28.0, 29.0)
+    assert source.feed(Purpose.TUNING) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "error", "message"),
+    [
+        (mirth.MILE(), {}, TypeError, "MILE needs all rows in memory, but the data are a Array"),
+        ("csgld", {}, TypeError, "schedule='cyclical' takes many batches in one step"),
+        (mirth.SMILE(use_validation_rows=True), {}, TypeError, "use_validation_rows=True needs"),
+        ("psmile", {"validation": None}, ValueError, "A stream needs validation=Dataset"),
+        ("psmile", {"validation": mirth.Dataset(X[:, :2], Y)}, ValueError, "2 features per row"),
+    ],
+)
+def test_what_a_stream_cannot_do(
+    method: Any, options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        mirth.infer(MODEL, mirth.ArrayStream(X, Y), method, **({"validation": HELD} | options))
+
+
+def test_a_batch_that_breaks_while_the_chains_run() -> None:
+    broken = Y.copy()
+    broken[7] = np.inf
+    with pytest.raises(ValueError, match=r"Batch \d+ of the stream: y holds 1 value"):
+        infer(mirth.ArrayStream(X, broken))
+
+
+def test_a_transformation_must_be_a_function() -> None:
+    with pytest.raises(TypeError, match="transform='flip' must be a function"):
+        mirth.DeepEnsemble(transform="flip")  # type: ignore[arg-type]
