@@ -132,6 +132,8 @@ class EnsembleChains:
         Members, leading axis (chains,).
     """
 
+    block_size: int | None = None
+
     def __init__(self, settings: ChainSettings, problem: Problem, params: Any):
         self.settings, self.problem = settings, problem
         self.tuner = settings.tuner

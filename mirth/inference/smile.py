@@ -85,6 +85,12 @@ class SMILE(Configurable):
     probe_every : int, default=10
         Steps from one energy error to the next where it costs two log densities (``leapfrog``,
         ``mclachlan``).
+    published : bool, default=False
+        Control the energy error as the released code does, for comparison: ``integrator="stale"``,
+        ``step_size_rule="quantiles"`` (unless it is "fixed"), log densities compared across
+        batches, its statistics and noise scale, resets that keep the gradient of the rejected point
+        and stop the momentum, and an adaptation that goes on while sampling. ``probe_every`` and
+        ``noise_memory`` do not apply.
     use_validation_rows : bool, optional
         Condition the chains on the validation rows as well. None means True for data in memory and
         False for a stream, which cannot be joined with them.
@@ -140,6 +146,7 @@ class SMILE(Configurable):
     L: float | None = None
     integrator: str = "leapfrog"
     probe_every: int = 10
+    published: bool = False
     use_validation_rows: bool | None = None
     unhealthy_chains: str = "keep"
     start: DeepEnsemble | None = None
@@ -155,6 +162,12 @@ class SMILE(Configurable):
         check_name("integrator", self.integrator, list(STOCHASTIC_SCHEMES))
         check_name("step_size_rule", self.step_size_rule, STEP_SIZE_RULES)
         check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
+        check_flag("published", self.published)
+        if self.published and self.integrator not in ("leapfrog", "stale"):
+            raise ValueError(
+                f"published=True has the integrator 'stale'; leave out integrator="
+                f"{self.integrator!r}."
+            )
         if self.step_size_rule == "quantiles" and not self.guarded:
             raise ValueError("step_size_rule='quantiles' needs guarded=True: the guard has them.")
 
@@ -168,7 +181,7 @@ class SMILE(Configurable):
                 energy_variance_end=self.energy_variance_end,
                 phase_fractions=(0.8, 0.2, 0.0),
             ),
-            integrator=self.integrator,
+            integrator="stale" if self.published else self.integrator,
             step_size_init=self.step_size,
             n_samples=self.n_samples,
             n_thinning=self.n_thinning,
@@ -180,16 +193,20 @@ class SMILE(Configurable):
             self.alpha,
             self.rate,
             self.beta,
-            published=self.integrator == "stale",
+            published=self.published,
         )
+        rule = self.step_size_rule
+        if self.published and rule == "energy":
+            rule = "quantiles" if self.guarded else "fixed"
         stochastic = StochasticSettings(
             batch_size=self.batch_size,
             L=math.inf if self.L is None else float(self.L),
-            step_size_rule=self.step_size_rule,
+            step_size_rule=rule,
             guard=guard if self.guarded else None,
             is_preconditioned=self.preconditioned,
             noise_memory=self.noise_memory,
             probe_every=self.probe_every,
+            published=self.published,
         )
         params, report = self.start.optimise(problem, time_share=START_SHARE)
         return ChainRun(StochasticChains(settings, stochastic, problem, params), report).run()

@@ -30,7 +30,9 @@ from mirth.samplers import (
     StochasticState,
     init_noise_scale,
     preconditioner,
+    released_preconditioner,
     update_noise_scale,
+    update_released_noise_scale,
 )
 from mirth.samplers.mclmc import normalise
 
@@ -61,6 +63,8 @@ class StochasticSettings(NamedTuple):
         Gradients that the noise scale remembers.
     probe_every : int
         Steps from one energy error to the next, for schemes that pay for it.
+    published : bool, default=False
+        Reset, learn from noise and adapt for ever as the released code does.
     """
 
     batch_size: int
@@ -70,6 +74,7 @@ class StochasticSettings(NamedTuple):
     is_preconditioned: bool
     noise_memory: float
     probe_every: int
+    published: bool = False
 
 
 class StochasticExtra(NamedTuple):
@@ -156,7 +161,7 @@ class StochasticChains(EnsembleChains):
         extra = StochasticExtra(
             jax.random.key_data(batch_key),
             jnp.zeros((), jnp.int32),
-            init_noise_scale(flat),
+            self._init_noise(flat),
             guard.init(),
         )
         tuner = self.tuner.init(sampler, flat)
@@ -192,27 +197,21 @@ class StochasticChains(EnsembleChains):
             is_probe,
         )
         is_probe = is_probe & ~info.is_divergent
+        is_learning = shared.is_tuning | self.stochastic.published  # the released code never stops
         kernel, guard, factor, is_reset = self._guarded(
-            key, chain, kernel, info.energy_change, is_probe, shared.is_tuning
+            key, chain, kernel, info.energy_change, is_probe, is_learning
         )
-        learns = shared.is_tuning & ((is_probe & ~is_reset) | info.is_divergent)
+        learns = is_learning & ((is_probe & ~is_reset) | info.is_divergent)
         tuner = self._tuned(chain, i, kernel, info, learns, factor, shared)
         noise = extra.noise
         if self.stochastic.is_preconditioned:
-            noise = jax.lax.cond(
-                shared.is_tuning & ~info.is_divergent,
-                lambda: update_noise_scale(
-                    extra.noise, kernel.gradient, self.stochastic.noise_memory
-                ),
-                lambda: extra.noise,
+            learns = is_learning & ~info.is_divergent
+            noise, scale = jax.lax.cond(
+                learns,
+                lambda: self._learnt_noise(extra.noise, kernel.gradient),
+                lambda: (extra.noise, tuner.sampler.scale),
             )
-            sampler = eqx.tree_at(
-                lambda s: s.scale,
-                tuner.sampler,
-                jax.lax.cond(
-                    shared.is_tuning, lambda: preconditioner(noise), lambda: tuner.sampler.scale
-                ),
-            )
+            sampler = eqx.tree_at(lambda s: s.scale, tuner.sampler, scale)
             tuner = tuner._replace(sampler=sampler)
         # So that the mean square over all steps is that over the probes.
         energy_change = jnp.where(is_reset, 0.0, info.energy_change) * math.sqrt(every)
@@ -221,6 +220,19 @@ class StochasticChains(EnsembleChains):
         divergent = chain.divergent + info.is_divergent
         return chain._replace(kernel=kernel, tuner=tuner, divergent=divergent, extra=extra), info
 
+    def _init_noise(self, flat: Array) -> NoiseScale:
+        """Begin with no noise seen; the released code begins with one."""
+        noise = init_noise_scale(flat)
+        return noise._replace(variance=noise.variance + 1.0) if self.stochastic.published else noise
+
+    def _learnt_noise(self, noise: NoiseScale, gradient: Array) -> tuple[NoiseScale, Array]:
+        """Learn from a gradient; give the moments and the scale that follows from them."""
+        if self.stochastic.published:
+            noise = update_released_noise_scale(noise, gradient)
+            return noise, released_preconditioner(noise)
+        noise = update_noise_scale(noise, gradient, self.stochastic.noise_memory)
+        return noise, preconditioner(noise)
+
     def _guarded(
         self,
         key: Key,
@@ -228,23 +240,33 @@ class StochasticChains(EnsembleChains):
         kernel: StochasticState,
         energy_change: Float[Array, ""],
         is_probe: Array,
-        is_tuning: Array,
+        is_learning: Array,
     ) -> tuple[StochasticState, GuardState, Array, Array]:
-        """Undo an outlier as a whole, with a fresh direction; learn while tuning."""
-        before = chain.extra.guard
-        if self.stochastic.guard is None:
+        """Undo an outlier as a whole, with a fresh direction; learn from all others."""
+        before, guard = chain.extra.guard, self.stochastic.guard
+        if guard is None:
             return kernel, before, jnp.ones(()), jnp.array(False)
-        after, decision = self.stochastic.guard.update(before, energy_change)
-        is_reset = is_probe & decision.is_reset
 
-        def undone() -> StochasticState:
-            (noise,) = tree_normal(fold_in(key, _RESET_STREAM), chain.kernel.momentum, 1)
-            return chain.kernel._replace(momentum=normalise(noise))
+        def judge() -> tuple[StochasticState, GuardState, Array, Array]:
+            after, decision = guard.update(before, energy_change)
+            state = jax.lax.cond(
+                decision.is_reset, lambda: self._undone(key, chain.kernel, kernel), lambda: kernel
+            )
+            after = jax.tree.map(lambda a, b: jnp.where(is_learning, a, b), after, before)
+            return state, after, jnp.where(is_learning, decision.factor, 1.0), decision.is_reset
 
-        kernel = jax.lax.cond(is_reset, undone, lambda: kernel)
-        learns = is_probe & is_tuning
-        guard = jax.tree.map(lambda a, b: jnp.where(learns, a, b), after, before)
-        return kernel, guard, jnp.where(learns, decision.factor, 1.0), is_reset
+        return jax.lax.cond(
+            is_probe, judge, lambda: (kernel, before, jnp.ones(()), jnp.array(False))
+        )
+
+    def _undone(self, key: Key, before: StochasticState, after: StochasticState) -> StochasticState:
+        """Undo a step."""
+        if self.stochastic.published:
+            # Gradient and log density stay those of the point that was rejected.
+            zero = jnp.zeros_like(before.momentum)
+            return after._replace(position=before.position, momentum=zero)
+        (noise,) = tree_normal(fold_in(key, _RESET_STREAM), before.momentum, 1)
+        return before._replace(momentum=normalise(noise))
 
     def _tuned(
         self,
@@ -268,8 +290,9 @@ class StochasticChains(EnsembleChains):
             )
         if self.stochastic.step_size_rule == "quantiles":
             step_size = jnp.clip(factor * tuner.sampler.step_size, *_STEP_SIZES)
-            # A divergent step is no energy that could be compared, but a reason to slow down.
-            step_size = jnp.where(learns & info.is_divergent, 0.8 * step_size, step_size)
+            if not self.stochastic.published:
+                # A divergent step is no energy that could be compared, but a reason to slow down.
+                step_size = jnp.where(learns & info.is_divergent, 0.8 * step_size, step_size)
             return self.tuner.with_settings(tuner, step_size, tuner.sampler.L)
         return tuner
 

@@ -7,7 +7,9 @@ from mirth.samplers.noise_scale import (
     NoiseScale,
     init_noise_scale,
     preconditioner,
+    released_preconditioner,
     update_noise_scale,
+    update_released_noise_scale,
 )
 from mirth.samplers.sghmc import SGHMC, GradientMoments, SGHMCState
 from mirth.samplers.sgld import SGLD, SGLDState
@@ -28,7 +30,9 @@ __all__ = [
     "StochasticState",
     "init_noise_scale",
     "preconditioner",
+    "released_preconditioner",
     "update_noise_scale",
+    "update_released_noise_scale",
     "MCLMC",
     "SCHEMES",
     "SGHMC",

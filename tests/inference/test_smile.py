@@ -70,6 +70,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "L": (1.0, {}),
     "integrator": ("mclachlan", {}),
     "probe_every": (3, {}),
+    "published": (True, {}),
     "use_validation_rows": (False, {}),
     "start": (dataclasses.replace(START, learning_rate=0.02), {}),
 }
@@ -133,12 +134,13 @@ def test_every_row_is_used_and_the_scale_is_exact(
     (chains,) = seen
     flat, key = jax.numpy.asarray(chains.flat[0]), jax.random.key(3)
     prior = float(model.log_prior(chains.unravel(flat)))
-    num = chains.batches.num_batches
+    source = chains.source
+    num = source.batches.num_batches
     total = 0.0
     for step in range(num):
-        _, weight = chains.batches.rows(key, step)
-        estimate = float(chains._batch_logdensity_fn(chains.shared, key, step)(flat)) - prior
-        total += estimate * float(weight.sum()) / chains.num_rows
+        _, weight = source.batches.rows(key, step)
+        estimate = float(chains._batch_logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
+        total += estimate * float(weight.sum()) / source.num_rows
     expected = float(chains._logdensity_fn(chains.shared)(flat)) - prior
     assert total == pytest.approx(expected, rel=1e-5)
 
@@ -165,6 +167,7 @@ def test_names() -> None:
         ("integrator", "leap", ValueError),
         ("probe_every", 0, ValueError),
         ("guarded", 1.5, TypeError),
+        ("published", "yes", TypeError),
         ("start", "ensemble", TypeError),
         ("unhealthy_chains", "dropped", ValueError),
     ],
@@ -177,3 +180,57 @@ def test_wrong_values(name: str, value: Any, error: type) -> None:
 def test_quantiles_need_the_guard() -> None:
     with pytest.raises(ValueError, match="needs guarded=True"):
         mirth.SMILE(step_size_rule="quantiles", guarded=False)
+
+
+def test_the_released_rule_needs_its_scheme() -> None:
+    with pytest.raises(ValueError, match="leave out integrator='velocity'"):
+        mirth.SMILE(published=True, integrator="velocity")
+
+
+def chains_of(model: mirth.Model, data: mirth.Dataset, **settings: Any) -> StochasticChains:
+    """Give the chains of a run that is never started."""
+    seen: list[StochasticChains] = []
+
+    class Seen(Exception):
+        pass
+
+    def keep(self: Any, chains: Any, report: Any) -> None:
+        seen.append(chains)
+        raise Seen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mirth.inference.smile.ChainRun.__init__", keep)
+        with pytest.raises(Seen):
+            mirth.infer(model, data, mirth.SMILE(**(BASE | settings)), num_chains=1)
+    return seen[0]
+
+
+def test_the_released_step_state_by_state(model: mirth.Model, data: mirth.Dataset) -> None:
+    """A reset keeps the rejected gradient and stops the momentum; all goes on while sampling."""
+    chains = chains_of(model, data, published=True, reset_probability=0.5)
+    chain = jax.tree.map(lambda leaf: leaf[0], chains.init())
+    np.testing.assert_array_equal(chain.extra.noise.variance, 1.0)
+    step = jax.jit(chains._step)  # is_tuning is False, as while sampling
+    numbers = []
+    guard = chain.extra.guard
+    for i in range(40):
+        before = chain
+        chain, info = step(jax.random.key(i), chain, i, chains.shared)
+        # The statistics are those of the guard, fed by every step, and set the step size.
+        gradient = np.asarray(chain.kernel.gradient)
+        mean = 0.99 + 0.01 * gradient
+        variance = 0.99 * before.extra.noise.variance + 0.01 * (gradient - mean) ** 2
+        np.testing.assert_allclose(chain.extra.noise.variance, variance, rtol=1e-4)
+        sigma = np.clip(np.sqrt(variance), 1e-2, 1e4)
+        scale = np.sqrt(np.mean(sigma**2)) / sigma
+        np.testing.assert_allclose(chain.tuner.sampler.scale, scale, rtol=1e-4)
+        is_reset = bool((np.asarray(chain.kernel.momentum) == 0).all())
+        if is_reset:
+            np.testing.assert_array_equal(chain.kernel.position, before.kernel.position)
+            assert chain.kernel.logdensity != before.kernel.logdensity
+            assert (gradient != np.asarray(before.kernel.gradient)).any()
+        assert chain.extra.guard.num_seen == guard.num_seen + i + 1
+        numbers.append((is_reset, float(chain.tuner.sampler.step_size)))
+    resets, steps = map(np.array, zip(*numbers, strict=True))
+    assert resets[:9].sum() == 0 and 0 < resets[9:].sum() < 31  # none before the tenth energy
+    assert len(set(steps[9:])) > 1  # the step size is not frozen
