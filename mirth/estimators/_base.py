@@ -24,9 +24,7 @@ from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
 from mirth.inference import (
-    MILE,
-    SGMCMC,
-    SMILE,
+    DeepEnsemble,
     Monitor,
     Posterior,
     configure_cpu_devices,
@@ -159,9 +157,8 @@ class BaseBNN(BaseEstimator):
         check_is_fitted(self, "posterior_")
         other = copy.copy(self)
         method = resolve_method(self.method)
-        other.method = (
-            method.start if isinstance(method, MILE | SMILE | SGMCMC) else method
-        )  # so clones are alike
+        # So clones are alike.
+        other.method = method if isinstance(method, DeepEnsemble) else method.start
         other.posterior_ = self.posterior_.start_as_posterior()
         other._diagnostics = None
         other.verdicts_ = judge(other.posterior_)

@@ -1,5 +1,6 @@
 """Makes chains happen: warm start, tuning, the chunked compiled loop, devices."""
 
+from mirth.inference.auto import Auto
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.infer import METHODS, infer, resolve_method
 from mirth.inference.mile import MILE
@@ -16,6 +17,7 @@ __all__ = [
     "MILE",
     "SGMCMC",
     "SMILE",
+    "Auto",
     "ChainsReport",
     "DeepEnsemble",
     "MLflowMonitor",

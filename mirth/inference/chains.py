@@ -229,6 +229,10 @@ class EnsembleChains:
 
         return logdensity
 
+    def logdensity_at(self, key: Key, shared: Shared) -> Callable[[Array], Array]:
+        """Give a log density whose gradient costs what one of a step does."""
+        return self._logdensity_fn(shared)
+
     def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
         """Take one step with the present settings; while tuning, the tuner learns from it."""
         sampler = chain.tuner.sampler

@@ -24,6 +24,7 @@ from mirth.core.validation import (
     check_name,
 )
 from mirth.data import Dataset, Stream, train_validation_split
+from mirth.inference.auto import Auto
 from mirth.inference.budget import Deadline
 from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.draws import store_location
@@ -41,6 +42,7 @@ from mirth.model import Model
 
 _NAIVE: dict[str, Any] = {"step_size_rule": "fixed", "guarded": False}
 METHODS: dict[str, Callable[..., Any]] = {
+    "auto": Auto,
     "mile": MILE,
     "deep_ensemble": DeepEnsemble,
     "psmile": SMILE,
@@ -55,7 +57,7 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 """Methods by name, as the papers call them."""
 
-METHOD_TYPES = (MILE, DeepEnsemble, SMILE, SGMCMC)
+METHOD_TYPES = (Auto, MILE, DeepEnsemble, SMILE, SGMCMC)
 """Classes of methods."""
 
 RANGES: Mapping[str, Range] = {
@@ -118,7 +120,7 @@ def infer(
         Rows to condition on, scaled as the network wants them; an :class:`ArrayStream` or a
         :class:`BatchStream` for data that do not fit into memory, with a method of mini-batches.
     method : str or method object, default="mile"
-        A name in :data:`METHODS` (``"mile"``, ``"psmile"``, ``"deep_ensemble"``, ...), or an object
+        A name in :data:`METHODS` (``"mile"``, ``"psmile"``, ``"auto"``, ...), or an object
         such as ``MILE(n_warmup=5000)``.
     num_chains : int, default=10
         Number of members and chains K.

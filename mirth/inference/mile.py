@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from mirth.core.config import Configurable
+from mirth.core.types import Params
 from mirth.core.validation import (
     COUNT,
     NON_NEGATIVE,
@@ -173,11 +174,9 @@ class MILE(Configurable):
             diagonal_preconditioning=self.diagonal_preconditioning,
         )
 
-    def run(self, problem: Problem) -> Posterior:
-        """Optimise, tune, sample."""
-        assert self.start is not None
-        problem.refuse_stream("MILE")
-        settings = ChainSettings(
+    def settings(self) -> ChainSettings:
+        """Put together what is asked of the chains."""
+        return ChainSettings(
             tuner=self.tuner(),
             integrator=self.integrator,
             step_size_init=self.step_size_init,
@@ -189,6 +188,15 @@ class MILE(Configurable):
             min_gain=self.min_gain,
             min_effective=self.min_effective,
         )
-        announce_memory(settings, problem)
+
+    def chains(self, problem: Problem, params: Params) -> EnsembleChains:
+        """Build the chains that start from the members of an ensemble."""
+        return EnsembleChains(self.settings(), problem, params)
+
+    def run(self, problem: Problem) -> Posterior:
+        """Optimise, tune, sample."""
+        assert self.start is not None
+        problem.refuse_stream("MILE")
+        announce_memory(self.settings(), problem)
         params, report = self.start.optimise(problem, time_share=START_SHARE)
-        return ChainRun(EnsembleChains(settings, problem, params), report).run()
+        return ChainRun(self.chains(problem, params), report).run()

@@ -28,6 +28,18 @@ class Recorder:
             Whether this state must be kept, however short the time since the last one.
         """
 
+    def decide(self, name: str, make: Callable[[], str]) -> str:
+        """Make a decision once: whoever takes the run up gets the same.
+
+        Parameters
+        ----------
+        name : str
+            What is decided.
+        make : callable
+            Decides; called only if nobody has before.
+        """
+        return make()
+
     def draws(
         self, num_draws: int, tail: Mapping[str, np.ndarray], num_stored: int
     ) -> MemoryDraws | DrawStore:

@@ -40,6 +40,7 @@ from mirth.inference.status_file import StatusFile
 FORMAT = "mirth chains"
 SCHEMA_VERSION = 2
 MARKER = MARKERS[0]
+DECISIONS = "decisions.json"
 LOCK = "lock"
 STORE = "draws.zarr"
 GROWING = ("n_samples",)
@@ -163,6 +164,15 @@ class RunFolder(Recorder):
         self._last = time.monotonic()
         if self._signal and not is_due:
             raise RunInterrupted(self._signal, self.folder)
+
+    def decide(self, name: str, make: Callable[[], str]) -> str:
+        """Make a decision once, and keep it."""
+        file = self.folder / DECISIONS
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if name not in kept:
+            kept[name] = make()
+            write_json(file, kept)
+        return kept[name]
 
     def draws(self, num_draws: int, tail: Mapping[str, np.ndarray], num_stored: int) -> DrawStore:
         """Give the store of this run."""

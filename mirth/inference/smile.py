@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from mirth.core.config import Configurable
+from mirth.core.types import Params
 from mirth.core.validation import (
     COUNT,
     NATURAL,
@@ -171,9 +172,8 @@ class SMILE(Configurable):
         if self.step_size_rule == "quantiles" and not self.guarded:
             raise ValueError("step_size_rule='quantiles' needs guarded=True: the guard has them.")
 
-    def run(self, problem: Problem) -> Posterior:
-        """Optimise, learn, sample."""
-        assert self.start is not None
+    def chains(self, problem: Problem, params: Params) -> StochasticChains:
+        """Build the chains that start from the members of an ensemble."""
         settings = ChainSettings(
             tuner=MILETuner(
                 num_steps=self.n_warmup,
@@ -208,5 +208,10 @@ class SMILE(Configurable):
             probe_every=self.probe_every,
             published=self.published,
         )
+        return StochasticChains(settings, stochastic, problem, params)
+
+    def run(self, problem: Problem) -> Posterior:
+        """Optimise, learn, sample."""
+        assert self.start is not None
         params, report = self.start.optimise(problem, time_share=START_SHARE)
-        return ChainRun(StochasticChains(settings, stochastic, problem, params), report).run()
+        return ChainRun(self.chains(problem, params), report).run()

@@ -184,6 +184,10 @@ class StochasticChains(EnsembleChains):
 
         return logdensity
 
+    def logdensity_at(self, key: Key, shared: Shared) -> Callable[[Array], Array]:
+        """Give a log density whose gradient costs what one of a step does."""
+        return self._batch_logdensity_fn(shared, key, 0, 0)
+
     def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
         """Take one step on one batch; while tuning, all that is tuned learns from it."""
         extra: StochasticExtra = chain.extra
