@@ -55,8 +55,8 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
     prior : "normal" or prior object, default="normal"
         Prior of every weight and bias; ``mirth.NormalPrior(scale=...)`` for another scale.
     method : str or method object, default="mile"
-        How the posterior is found: one of auto, mile, psmile, smile, psmile-naive, smile-naive, sgld,
-        psgld, csgld, sghmc, adaptive-sghmc and deep_ensemble, or an object such as
+        How the posterior is found: one of auto, mile, psmile, smile, psmile-naive, smile-naive,
+        sgld, psgld, csgld, sghmc, adaptive-sghmc and deep_ensemble, or an object such as
         ``mirth.MILE(n_warmup=...)`` for another budget, whose fields can be searched as
         ``method__n_warmup``.
     n_members : int, default=10
