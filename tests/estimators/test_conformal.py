@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.exceptions import NotFittedError
 
 from mirth import BNNClassifier, BNNRegressor
 from mirth.estimators import load_estimator, save_estimator
@@ -286,3 +287,5 @@ def test_calibration_rows_that_cannot_be_used(
         with pytest.raises(ValueError, match=message):
             estimator.conformalize(*rows)
         assert estimator.calibration_ is None
+        with pytest.raises(NotFittedError):
+            clone(estimator).conformalize(*rows)
