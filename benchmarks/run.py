@@ -31,6 +31,8 @@ def main() -> None:
             ["against_bde.py", "--data", args.data, "--without-peer"],
             ["noise_link.py", "--data", args.data],
             ["budget_curve.py", "--data", args.data],
+            ["tables.py", "--data", args.data, "--sets", "ionosphere", "australian"],
+            ["sensitivity.py", "--data", args.data],
         ]
     for name, *options in jobs:
         print(f"== {name} {' '.join(options)}", flush=True)

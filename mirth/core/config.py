@@ -6,6 +6,7 @@ dataclass can stand as a parameter of an estimator and be searched as ``method__
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any, Self
 
@@ -53,12 +54,13 @@ class Configurable:
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set fields by name and check the object again.
+        """Set fields by name; if a check fails nothing has changed.
 
         Parameters
         ----------
         **params : any
-            Field names, or ``field__subfield``, and their new values.
+            Field names, or ``field__subfield``, and their new values. The object in a field is
+            replaced by a copy with the new values, so that no other owner of it is affected.
 
         Returns
         -------
@@ -68,11 +70,12 @@ class Configurable:
         Raises
         ------
         ValueError
-            If a name is unknown; the nearest known one is suggested.
+            If a name is unknown (the nearest known one is suggested), or a value is refused.
         """
         own = self.get_params(deep=False)
-        # As in scikit-learn: a new object first, then the parameters of that object.
-        for name, value in sorted(params.items(), key=lambda item: "__" in item[0]):
+        changed: dict[str, Any] = {}
+        deeper: dict[str, dict[str, Any]] = {}
+        for name, value in params.items():
             head, _, tail = name.partition("__")
             if head not in own:
                 near = nearest_name(head, list(own))
@@ -82,10 +85,13 @@ class Configurable:
                     f"Known: {', '.join(own)}."
                 )
             if tail:
-                getattr(self, head).set_params(**{tail: value})
+                deeper.setdefault(head, {})[tail] = value
             else:
-                object.__setattr__(self, head, value)
-        check = getattr(self, "__post_init__", None)
-        if check is not None:
-            check()
+                changed[head] = value
+        # As in scikit-learn: a new object first, then the parameters of that object.
+        for head, values in deeper.items():
+            inner = copy.copy((own | changed)[head])
+            changed[head] = inner.set_params(**values)
+        checked = dataclasses.replace(self, **changed)  # type: ignore[type-var]
+        vars(self).update(vars(checked))
         return self

@@ -58,6 +58,7 @@ class BaseBNN(BaseEstimator):
     draws_store: str | Path | None
 
     posterior_: Posterior
+    calibration_: Any
 
     def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
         """Scale the inputs, sample the posterior, judge the chains."""
@@ -96,7 +97,36 @@ class BaseBNN(BaseEstimator):
         self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
         self._diagnostics: Diagnostics | None = None
         self.verdicts_ = judge(self.posterior_)
+        self.calibration_ = None
         return self
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, also of the method, the prior and the likelihood.
+
+        Parameters
+        ----------
+        **params : any
+            Names such as ``n_members`` or ``method__n_warmup``, and their values.
+
+        Returns
+        -------
+        estimator
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or the object whose field it names is given by name.
+        """
+        for name in params:
+            head, _, tail = name.partition("__")
+            value = params.get(head, getattr(self, head, None))
+            if tail and isinstance(value, str):
+                raise ValueError(
+                    f"{name} cannot be set, because {head}={value!r} is a name; give an object, "
+                    f"such as method=mirth.MILE() or prior=mirth.NormalPrior()."
+                )
+        return super().set_params(**params)
 
     def _validate_fit(
         self, X: Any, y: Any, sample_weight: Any
@@ -162,6 +192,7 @@ class BaseBNN(BaseEstimator):
         other.posterior_ = self.posterior_.start_as_posterior()
         other._diagnostics = None
         other.verdicts_ = judge(other.posterior_)
+        other.calibration_ = None
         return other
 
 

@@ -1,8 +1,9 @@
 """Objects as JSON plus named arrays, and back: what a saved estimator is made of.
 
 Text, numbers, booleans, None, lists and dictionaries stand for themselves. A tuple is
-``{"tuple": [...]}``, an array ``{"array": name}``, an object of :data:`KNOWN`
-``{"object": class, "fields": {...}}``. Reading runs no code but the constructors listed here.
+``{"tuple": [...]}``, a dictionary whose keys are not all text ``{"items": [...]}``, an array
+``{"array": name}``, an object of :data:`KNOWN` ``{"object": class, "fields": {...}}``. Reading runs
+no code but the constructors listed here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from mirth.core.stored import StoredArray
 from mirth.data import Standardizer
+from mirth.estimators.conformal import IntervalCalibration, SetCalibration
 from mirth.inference import MILE, DeepEnsemble, Posterior, TuningReport, WarmStartReport
 from mirth.model import MLP, Categorical, HomoscedasticNormal, Model, Normal, NormalPrior
 
@@ -26,10 +28,12 @@ KNOWN: dict[str, type] = {
         Categorical,
         DeepEnsemble,
         HomoscedasticNormal,
+        IntervalCalibration,
         Model,
         Normal,
         NormalPrior,
         Posterior,
+        SetCalibration,
         Standardizer,
         TuningReport,
         WarmStartReport,
@@ -77,8 +81,10 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, tuple | list):
         items = [encode(item, f"{path}/{k}", arrays) for k, item in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: encode(item, f"{path}/{key}", arrays) for key, item in value.items()}
+    if isinstance(value, dict):  # labels of any type, which JSON would turn into text
+        return {"items": encode(list(value.items()), path, arrays)}
     name = type(value).__name__
     if KNOWN.get(name) is not type(value):
         raise TypeError(
@@ -127,6 +133,8 @@ def decode(record: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return arrays[record["array"]]
     if record.keys() == {"tuple"}:
         return tuple(decode(record["tuple"], arrays))
+    if record.keys() == {"items"}:
+        return dict(decode(record["items"], arrays))
     if record.keys() == {"object", "fields"}:
         fields = {name: decode(item, arrays) for name, item in record["fields"].items()}
         return KNOWN[record["object"]](**fields)

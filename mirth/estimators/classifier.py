@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from mirth.core.validation import check_name
+from mirth.core.validation import POSITIVE, check_name
 from mirth.estimators._base import BaseBNN
+from mirth.estimators.conformal import SetCalibration, credible_sets
 from mirth.inference import MILE, Monitor
 from mirth.model import Categorical, Likelihood, Prior
 from mirth.prediction import CategoricalPredictive
@@ -63,6 +66,10 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Networks, and chains that start from them.
     validation_fraction : float, default=0.1
         Share of the rows that is held back to stop the optimisation.
+    class_weight : mapping of label to float, or "balanced", optional
+        Factor of the log likelihood of each class, 1 where none is given; it multiplies
+        ``sample_weight``. ``"balanced"`` is rows / (classes * rows of the class): as if all
+        classes were equally frequent, which the probabilities then say as well.
     random_state : int, RandomState or None, default=None
         Seed; the same int gives the same draws on CPU.
     verbose : int or bool, default=False
@@ -89,6 +96,8 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Labels, sorted.
     posterior_, diagnostics_, verdicts_, model_, x_scaler_, n_features_in_, seed_
         As for :class:`BNNRegressor`.
+    calibration_ : SetCalibration or None
+        What :meth:`conformalize` has found.
 
     Raises
     ------
@@ -111,6 +120,8 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
     array(['high', 'low'], dtype='<U4')
     """
 
+    calibration_: SetCalibration | None = None
+
     def __init__(
         self,
         hidden_layer_sizes: tuple[int, ...] = (16, 16, 16),
@@ -121,6 +132,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         method: str | MILE | Any = "mile",
         n_members: int = 10,
         validation_fraction: float = 0.1,
+        class_weight: Mapping[Any, float] | str | None = None,
         random_state: Any = None,
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
@@ -136,6 +148,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         self.method = method
         self.n_members = n_members
         self.validation_fraction = validation_fraction
+        self.class_weight = class_weight
         self.random_state = random_state
         self.verbose = verbose
         self.run_directory = run_directory
@@ -154,7 +167,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         y : array-like of shape (rows,)
             Labels of any type.
         sample_weight : array-like of shape (rows,), optional
-            Weight of each row's log likelihood.
+            Weight of each row's log likelihood: a weight of 2 counts as two equal rows.
 
         Returns
         -------
@@ -168,7 +181,24 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
             raise ValueError(
                 f"y has only one class ({self.classes_[0]!r}); a classifier needs at least two."
             )
-        return self._fit(X, encoded, self._resolve_likelihood(), sample_weight)
+        return self._fit(X, encoded, self._resolve_likelihood(), self._weigh(y, sample_weight))
+
+    def _weigh(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """Multiply the weights of the rows by those of their classes."""
+        if self.class_weight is None:
+            return sample_weight
+        if isinstance(self.class_weight, Mapping):
+            for label, weight in self.class_weight.items():
+                POSITIVE.check(f"class_weight[{label!r}]", weight)
+        elif isinstance(self.class_weight, str):
+            check_name("class_weight", self.class_weight, ["balanced"])
+        else:
+            raise TypeError(
+                f"class_weight={self.class_weight!r} must be 'balanced', a mapping such as "
+                "{'rare': 10.0}, or None."
+            )
+        weights = compute_sample_weight(self.class_weight, y)
+        return weights if sample_weight is None else weights * sample_weight
 
     def _resolve_likelihood(self) -> Likelihood:
         num_classes = len(self.classes_)
@@ -229,6 +259,82 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         """
         indices = self.predict_proba(X).argmax(axis=1)
         return self.classes_[indices]
+
+    def conformalize(self, X_cal: Any, y_cal: Any, conformity_score: str = "lac") -> Self:
+        """Calibrate :meth:`predict_set` on rows that the fit has not seen.
+
+        Its sets then hold the true class with at least the probability asked for, whatever the
+        model, for new rows that are exchangeable with these (:mod:`mirth.estimators.conformal`).
+        The other methods are not affected; another fit forgets the calibration.
+
+        Parameters
+        ----------
+        X_cal : array-like of shape (rows, features)
+            Calibration rows: at least c / (1 - c) of them for a level c, some hundreds for sets
+            that vary little.
+        y_cal : array-like of shape (rows,)
+            Their labels.
+        conformity_score : {"lac", "aps"}, default="lac"
+            ``"lac"`` gives the smallest sets on average, some of them empty; ``"aps"`` larger
+            ones, never empty, that adapt more to how hard a row is.
+
+        Returns
+        -------
+        BNNClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a label is unknown, the numbers of rows differ, or the score is unknown.
+        """
+        probabilities = self.predict_proba(X_cal)
+        labels = self._indices_of(X_cal, y_cal)
+        self.calibration_ = SetCalibration.of(probabilities, labels, conformity_score, self.seed_)
+        return self
+
+    def _indices_of(self, X_cal: Any, y_cal: Any) -> np.ndarray:
+        """Positions of labels in ``classes_``."""
+        check_consistent_length(X_cal, y_cal)
+        index = {label: k for k, label in enumerate(self.classes_.tolist())}
+        labels = column_or_1d(y_cal).tolist()
+        unknown = [label for label in labels if label not in index]
+        if unknown:
+            raise ValueError(
+                f"y_cal has the label {unknown[0]!r}, which y did not have at fit (known: "
+                f"{', '.join(map(repr, index))}); leave such rows out."
+            )
+        return np.array([index[label] for label in labels])
+
+    def predict_set(
+        self, X: Any, confidence_level: float | Sequence[float] = 0.9
+    ) -> Bool[np.ndarray, "rows classes ..."]:
+        """Classes that are possible at a level of confidence.
+
+        After :meth:`conformalize` with its guarantee; before, the likeliest classes until their
+        probabilities exceed the level, which is right as far as the model is.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            New inputs.
+        confidence_level : float or sequence of float, default=0.9
+            Probability that the set holds the true class.
+
+        Returns
+        -------
+        bool array of shape (rows, classes) or (rows, classes, levels)
+            Columns in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If a level is outside (0, 1), or the calibration had too few rows for it.
+        """
+        probabilities = self.predict_proba(X)
+        if self.calibration_ is None:
+            return credible_sets(probabilities, confidence_level)
+        return self.calibration_.sets(probabilities, confidence_level)
 
     def predict_uncertainty(self, X: Any) -> EntropySplit:
         """Predictive entropy, split into the draws' own and their disagreement.

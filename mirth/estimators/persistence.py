@@ -28,6 +28,7 @@ CLASSES: dict[str, type[BNNRegressor] | type[BNNClassifier]] = {
     "BNNRegressor": BNNRegressor,
     "BNNClassifier": BNNClassifier,
 }
+FITTED = ("posterior_", "x_scaler_", "y_scaler_", "n_features_in_", "seed_", "calibration_")
 LABELS = ("classes_", "feature_names_in_")  # NumPy arrays of text, numbers or booleans
 PLACES = ("run_directory", "draws_store", "monitors")  # of one process, not of the model
 STORE = "draws.zarr"
@@ -87,7 +88,7 @@ def save_estimator(
         "parameters": _encode_parameters(estimator),
         "attributes": {
             name: encode(getattr(estimator, name), name.rstrip("_"), arrays)
-            for name in ("posterior_", "x_scaler_", "y_scaler_", "n_features_in_", "seed_")
+            for name in FITTED
             if hasattr(estimator, name)
         },
         "diagnostic_rows": encode(estimator._diagnostic_rows, "diagnostic_rows", arrays),

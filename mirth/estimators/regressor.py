@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from mirth.core.validation import check_int, check_real
 from mirth.data import Standardizer
 from mirth.estimators._base import BaseBNN, resolve_likelihood
+from mirth.estimators.conformal import IntervalCalibration
 from mirth.inference import MILE, Monitor
 from mirth.model import HomoscedasticNormal, Likelihood, Normal, Prior
 from mirth.prediction import Predictive
@@ -111,6 +113,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Number of columns of X.
     seed_ : int
         Seed drawn from ``random_state``.
+    calibration_ : IntervalCalibration or None
+        What :meth:`conformalize` has found.
 
     Raises
     ------
@@ -133,6 +137,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
     """
 
     _is_numeric = True
+    calibration_: IntervalCalibration | None = None
 
     def __init__(
         self,
@@ -251,6 +256,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
     def predict_interval(self, X: Any, confidence_level: Any = 0.9) -> np.ndarray:
         """Central predictive interval of each row.
 
+        After :meth:`conformalize` with its guarantee; before, the interval of the model,
+        ``predict_dist(X).interval(confidence_level)``.
+
         Parameters
         ----------
         X : array-like of shape (rows, features)
@@ -262,8 +270,47 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         -------
         array of shape (rows, 2) or (rows, 2, levels)
             Lower and upper bound, in the units of y.
+
+        Raises
+        ------
+        ValueError
+            If a level is outside (0, 1), or the calibration had too few rows for it.
         """
-        return self.predict_dist(X).interval(confidence_level)
+        dist = self.predict_dist(X)
+        if self.calibration_ is None:
+            return dist.interval(confidence_level)
+        return self.calibration_.interval(dist, confidence_level)
+
+    def conformalize(self, X_cal: Any, y_cal: Any) -> Self:
+        """Calibrate :meth:`predict_interval` on rows that the fit has not seen.
+
+        Its intervals then hold the target with at least the probability asked for, whatever the
+        model, for new rows that are exchangeable with these (:mod:`mirth.estimators.conformal`).
+        The other methods are not affected; another fit forgets the calibration.
+
+        Parameters
+        ----------
+        X_cal : array-like of shape (rows, features)
+            Calibration rows: at least c / (1 - c) of them for a level c, some hundreds for
+            intervals that vary little.
+        y_cal : array-like of shape (rows,)
+            Their targets, in the units of y.
+
+        Returns
+        -------
+        BNNRegressor
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If the targets are not finite, or the numbers of rows differ.
+        """
+        dist = self.predict_dist(X_cal)
+        check_consistent_length(X_cal, y_cal)
+        y = check_array(y_cal, ensure_2d=False, dtype=np.float64, input_name="y_cal")
+        self.calibration_ = IntervalCalibration.of(dist, column_or_1d(y))
+        return self
 
     def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
         """Quantiles of each row's predictive distribution.

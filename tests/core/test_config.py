@@ -24,6 +24,21 @@ class Outer(Configurable):
     derived: int = dataclasses.field(init=False, default=0)
 
 
+@dataclasses.dataclass(kw_only=True)
+class Checked(Outer):
+    def __post_init__(self) -> None:
+        check_real("rate", self.rate, low=0.0)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ordered(Configurable):
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_real("low", self.low, high=self.high)
+
+
 def test_parameters_by_name():
     outer = Outer(rate=0.2)
     assert outer.get_params(deep=False) == {"rate": 0.2, "inner": Inner()}
@@ -65,6 +80,36 @@ def test_new_values_are_checked():
         Inner().set_params(scale=-1.0)
     with pytest.raises(ValueError, match=r"^scale=-1\.0 must be"):
         Outer().set_params(inner__scale=-1.0)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"inner__scale": 2.0, "rato": 1.0},
+        {"rate": 0.9, "inner__scale": -1.0},
+        {"inner__scale": 2.0, "rate": -1.0},
+    ],
+    ids=["name", "inner value", "own value"],
+)
+def test_a_refused_call_changes_nothing(params: dict[str, Any]) -> None:
+    """Values used to be set first and checked afterwards, so a bad one stayed."""
+    outer = Checked(rate=0.2)
+    with pytest.raises(ValueError, match=r"rato|scale=-1\.0|rate=-1\.0"):
+        outer.set_params(**params)
+    assert outer == Checked(rate=0.2)
+
+
+def test_other_owners_of_an_inner_object_keep_theirs() -> None:
+    shared = Inner()
+    one, two = Outer(inner=shared), Outer(inner=shared)
+    one.set_params(inner__scale=3.0)
+    assert (one.inner.scale, two.inner.scale, shared.scale) == (3.0, 1.0, 1.0)
+
+
+def test_values_that_are_only_right_together_may_be_set_together() -> None:
+    outer = Outer(inner=Ordered())
+    outer.set_params(inner__low=5.0, inner__high=6.0)
+    assert (outer.inner.low, outer.inner.high) == (5.0, 6.0)
 
 
 def test_scikit_learn_can_clone_it():

@@ -113,9 +113,95 @@ def test_weights_change_the_probabilities(
     assert heavy.mean() > ones.mean()
 
 
+WEIGHTS: dict[str, tuple[Any, np.ndarray, np.ndarray | None]] = {
+    # What to give: (class_weight, sample_weight), and the weights of classes 0, 1 that it equals.
+    "mapping": ({0: 3.0}, None, np.array([3.0, 1.0])),
+    "balanced": ("balanced", None, np.array([80 / 2 / 30, 80 / 2 / 50])),
+    "both": ({0: 3.0, 1: 0.5}, np.tile([1.0, 2.0], 40), np.array([3.0, 0.5])),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_class_weights_are_weights_of_rows(
+    table: Table, labels: np.ndarray, tiny: dict[str, Any], case: str
+) -> None:
+    class_weight, sample_weight, factors = WEIGHTS[case]
+    y = (labels > 0).astype(int)
+    assert np.bincount(y).tolist() == [30, 50]
+    by_class = BNNClassifier(**tiny, class_weight=class_weight)
+    by_class.fit(table[0], y, sample_weight=sample_weight)
+    weights = factors[y] * (1.0 if sample_weight is None else sample_weight)
+    by_row = BNNClassifier(**tiny).fit(table[0], y, sample_weight=weights)
+    np.testing.assert_array_equal(by_class.predict_proba(table[0]), by_row.predict_proba(table[0]))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        ("balancd", ValueError, r"class_weight='balancd'.*did you mean 'balanced'"),
+        (3.0, TypeError, r"class_weight=3\.0 must be 'balanced', a mapping such as"),
+        ({0: -1.0}, ValueError, r"class_weight\[0\]=-1\.0"),
+        ({0: 0.0}, ValueError, r"class_weight\[0\]=0\.0"),
+        ({0: "much"}, TypeError, r"class_weight\[0\]='much' must be a number"),
+        ({"a": 2.0}, ValueError, r"are not in class_weight"),
+    ],
+)
+def test_class_weights_that_cannot_be_used(
+    table: Table, labels: np.ndarray, tiny: dict[str, Any], value: Any, error: type, text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        BNNClassifier(**tiny, class_weight=value).fit(table[0], labels)
+
+
+def test_labels_that_the_fit_has_not_seen(
+    classifier: BNNClassifier, table: Table, labels: np.ndarray
+) -> None:
+    """They count as wrong in the score; a log probability of them does not exist."""
+    X = table[0]
+    text = classifier.predict(X).astype("<U9")
+    assert classifier.score(X, text) == 1.0
+    text[:20] = "elsewhere"
+    assert classifier.score(X, text) == 0.75
+    with pytest.raises(ValueError, match=r"classes from 0 to 3, but the model knows 0 to 2"):
+        classifier.predict_dist(X).log_prob(np.where(np.arange(80) == 0, 3, 0))
+
+
+def test_a_class_whose_rows_all_have_weight_zero_is_not_there(
+    table: Table, labels: np.ndarray, tiny: dict[str, Any]
+) -> None:
+    clf = BNNClassifier(**tiny).fit(table[0], labels, sample_weight=labels < 2)
+    assert clf.classes_.tolist() == [0, 1]
+    assert clf.predict_proba(table[0]).shape == (80, 2)
+    with pytest.raises(ValueError, match=r"y has only one class \(.*0.*\).*at least two"):
+        BNNClassifier(**tiny).fit(table[0], labels, sample_weight=labels < 1)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_uncertainty_of_few_and_of_many_classes(
+    table: Table, labels: np.ndarray, tiny: dict[str, Any], num_classes: int
+) -> None:
+    """Entropy of the average, average of the entropies, and between them the mutual information."""
+    X, y = table[0], np.minimum(labels, num_classes - 1)
+    clf = BNNClassifier(**tiny).fit(X, y)
+    parts, dist = clf.predict_uncertainty(X), clf.predict_dist(X)
+    by_draw = np.exp([dist.log_prob_per_draw(np.full(80, c)) for c in range(num_classes)])
+    by_draw = by_draw.reshape(num_classes, -1, 80)
+    mean = by_draw.mean(axis=1)
+    np.testing.assert_allclose(mean.T, clf.predict_proba(X), rtol=1e-5)
+    np.testing.assert_allclose(parts.total, -(mean * np.log(mean)).sum(axis=0), rtol=1e-5)
+    aleatoric = -(by_draw * np.log(by_draw)).sum(axis=0).mean(axis=0)
+    np.testing.assert_allclose(parts.aleatoric, aleatoric, rtol=1e-5)
+    ratio = np.log(by_draw / mean[:, None])
+    mutual = (by_draw * ratio).sum(axis=0).mean(axis=0)  # mean divergence from the average
+    np.testing.assert_allclose(parts.epistemic, mutual, atol=1e-6)
+    assert parts.total.max() <= np.log(num_classes) + 1e-12
+
+
 def test_the_same_parameters_as_the_regressor_but_for_the_target() -> None:
-    parameters = [list(inspect.signature(c).parameters) for c in (BNNClassifier, BNNRegressor)]
-    assert parameters[0] == [name for name in parameters[1] if name != "normalize_y"]
+    own, other = (list(inspect.signature(c).parameters) for c in (BNNClassifier, BNNRegressor))
+    assert [name for name in own if name != "class_weight"] == [
+        name for name in other if name != "normalize_y"
+    ]
 
 
 CHANGES: dict[str, Any] = {
