@@ -16,7 +16,15 @@ import numpy as np
 from mirth.core.stored import StoredArray
 from mirth.data import Standardizer
 from mirth.inference import MILE, DeepEnsemble, Posterior, TuningReport, WarmStartReport
-from mirth.model import MLP, Categorical, HomoscedasticNormal, Model, Normal, NormalPrior
+from mirth.model import (
+    MLP,
+    PRIORS,
+    Categorical,
+    HomoscedasticNormal,
+    Model,
+    Normal,
+    PriorMap,
+)
 
 KNOWN: dict[str, type] = {
     kind.__name__: kind
@@ -28,8 +36,9 @@ KNOWN: dict[str, type] = {
         HomoscedasticNormal,
         Model,
         Normal,
-        NormalPrior,
+        *PRIORS.values(),
         Posterior,
+        PriorMap,
         Standardizer,
         TuningReport,
         WarmStartReport,
