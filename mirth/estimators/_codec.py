@@ -71,6 +71,7 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
 
     Examples
     --------
+    >>> from mirth.model import NormalPrior
     >>> encode((1, NormalPrior(scale=0.5)), "x", {})
     {'tuple': [1, {'object': 'NormalPrior', 'fields': {'scale': 0.5}}]}
     """
@@ -125,6 +126,7 @@ def decode(record: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
     Examples
     --------
+    >>> from mirth.model import NormalPrior
     >>> decode(encode((1, NormalPrior(scale=0.5)), "x", {}), {})
     (1, NormalPrior(scale=0.5))
     """
