@@ -18,7 +18,7 @@ from scipy.special import digamma, polygamma
 
 from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.types import Batch
-from mirth.model import MLP, Likelihood, Model, NormalPrior
+from mirth.model import MLP, HierarchicalNormalPrior, Likelihood, Model, NormalPrior, PriorMap
 from mirth.samplers import MCLMC, MILETuner, Phase
 
 
@@ -84,18 +84,21 @@ class KnownNoise(Likelihood):
         return outputs[..., 0] + self.noise * jax.random.normal(key, outputs.shape[:-1])
 
 
-def linear_regression(num_rows: int = 60, num_features: int = 4) -> Target:
-    """Posterior of a Bayesian linear regression with correlated features, through mirth.Model."""
+def _regression_rows(num_rows: int, num_features: int, noise: float) -> tuple[Any, Any, Batch]:
+    """Design matrix, targets, and both as a batch; features are correlated."""
     rng = np.random.default_rng(5)
-    noise, prior_scale = 0.7, 1.5
     x = rng.normal(size=(num_rows, num_features)) @ rng.normal(size=(num_features, num_features))
     design = np.column_stack([np.ones(num_rows), x])
     y = design @ rng.normal(size=num_features + 1) + noise * rng.normal(size=num_rows)
+    return design, y, Batch(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
 
+
+def linear_regression(num_rows: int = 60, num_features: int = 4) -> Target:
+    """Posterior of a Bayesian linear regression with correlated features, through mirth.Model."""
+    noise, prior_scale = 0.7, 1.5
+    design, y, batch = _regression_rows(num_rows, num_features, noise)
     model = Model(MLP((), num_outputs=1), KnownNoise(noise=noise), NormalPrior(scale=prior_scale))
-    batch = Batch(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
-    params = model.init(jax.random.key(0), batch.x)
-    _, unravel = ravel_pytree(params)
+    _, unravel = ravel_pytree(model.init(jax.random.key(0), batch.x))
     # Which coordinate is which weight, whatever the order of the leaves.
     (layer,) = unravel(jnp.arange(num_features + 1.0))["network"]
     order = np.concatenate([layer["bias"], layer["weight"][0]]).astype(int)
@@ -106,6 +109,47 @@ def linear_regression(num_rows: int = 60, num_features: int = 4) -> Target:
     mean[order] = covariance @ design.T @ y / noise**2
     variance[order] = np.diag(covariance)
     return Target(lambda flat: model.log_density(unravel(flat), batch), mean, variance)
+
+
+def hierarchical_regression(
+    num_rows: int = 8, num_features: int = 4
+) -> tuple[Target, int, np.ndarray]:
+    """The same with few rows, and with a scale of the weights that is sampled with them.
+
+    Given the scale the rest is Normal, so the moments are sums over a grid of its logarithm. Also
+    gives the place of that logarithm among the coordinates, and its quartiles.
+    """
+    noise, weights, bias = 2.0, HierarchicalNormalPrior(scale=1.5), NormalPrior(scale=1.5)
+    design, y, batch = _regression_rows(num_rows, num_features, noise)
+    prior = PriorMap({"*.weight": weights, "*.bias": bias})
+    model = Model(MLP((), num_outputs=1), KnownNoise(noise=noise), prior)
+    _, unravel = ravel_pytree(model.init(jax.random.key(0), batch.x))
+    places = unravel(jnp.arange(num_features + 2.0))
+    (scale,), (layer,) = places["hyper"]["log_scale"], places["network"]
+    order = np.concatenate([scale["weight"][None], layer["bias"], layer["weight"][0]]).astype(int)
+
+    h = np.linspace(-20, 20, 4001)
+    # In units of the noise; the bias is sampled as it is, so its own prior has another precision.
+    standard = np.repeat(design[None] / noise, len(h), axis=0)
+    standard[:, :, 1:] *= (weights.scale * np.exp(h))[:, None, None]
+    own = np.diag([1 / bias.scale**2] + [1.0] * num_features)
+    precision = np.swapaxes(standard, 1, 2) @ standard + own
+    covariance = np.linalg.inv(precision)
+    projected = np.einsum("grf,r->gf", standard, y / noise)
+    mean = np.einsum("gij,gj->gi", covariance, projected)
+    log_weight = 0.5 * (np.sum(mean * projected, axis=1) - np.linalg.slogdet(precision)[1])
+    log_weight -= np.logaddexp(h, -h)  # density of the logarithm of a half-Cauchy number
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+
+    first = np.concatenate([h[:, None], mean], axis=1)
+    second = first**2
+    second[:, 1:] += np.diagonal(covariance, axis1=1, axis2=2)
+    moments = np.zeros((2, num_features + 2))
+    moments[:, order] = weight @ first, weight @ second
+    variance = moments[1] - moments[0] ** 2
+    target = Target(lambda flat: model.log_density(unravel(flat), batch), moments[0], variance)
+    return target, order[0], np.interp([0.25, 0.5, 0.75], np.cumsum(weight), h)
 
 
 class Run(NamedTuple):

@@ -11,6 +11,18 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mirth.core.random import fold_in, standard_normals
 
 
+def leaf_name(path: Any) -> str:
+    """Name a leaf by its path in a tree, joined by dots.
+
+    Examples
+    --------
+    >>> leaves = jax.tree_util.tree_leaves_with_path({"network": ({"weight": 1.0},)})
+    >>> [leaf_name(path) for path, _ in leaves]
+    ['network.0.weight']
+    """
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
 def tree_size(tree: PyTree) -> int:
     """Give the number of scalars in all leaves.
 

@@ -32,11 +32,8 @@ from mirth.inference import (
     resolve_method,
 )
 from mirth.inference.infer import RANGES
-from mirth.model import MLP, Likelihood, Model, NormalPrior, Prior
+from mirth.model import MLP, PRIORS, Likelihood, Model, Prior
 from mirth.prediction import make_predictive
-
-PRIORS = {"normal": NormalPrior}
-"""Priors by name."""
 
 
 class BaseBNN(BaseEstimator):

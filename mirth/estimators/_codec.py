@@ -18,7 +18,15 @@ from mirth.core.stored import StoredArray
 from mirth.data import Standardizer
 from mirth.estimators.conformal import IntervalCalibration, SetCalibration
 from mirth.inference import MILE, DeepEnsemble, Posterior, TuningReport, WarmStartReport
-from mirth.model import MLP, Categorical, HomoscedasticNormal, Model, Normal, NormalPrior
+from mirth.model import (
+    MLP,
+    PRIORS,
+    Categorical,
+    HomoscedasticNormal,
+    Model,
+    Normal,
+    PriorMap,
+)
 
 KNOWN: dict[str, type] = {
     kind.__name__: kind
@@ -31,8 +39,9 @@ KNOWN: dict[str, type] = {
         IntervalCalibration,
         Model,
         Normal,
-        NormalPrior,
+        *PRIORS.values(),
         Posterior,
+        PriorMap,
         SetCalibration,
         Standardizer,
         TuningReport,
@@ -66,6 +75,7 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
 
     Examples
     --------
+    >>> from mirth.model import NormalPrior
     >>> encode((1, NormalPrior(scale=0.5)), "x", {})
     {'tuple': [1, {'object': 'NormalPrior', 'fields': {'scale': 0.5}}]}
     """
@@ -122,6 +132,7 @@ def decode(record: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
     Examples
     --------
+    >>> from mirth.model import NormalPrior
     >>> decode(encode((1, NormalPrior(scale=0.5)), "x", {}), {})
     (1, NormalPrior(scale=0.5))
     """

@@ -55,8 +55,11 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity.
     likelihood : "categorical" or Categorical, default="categorical"
         Distribution of the label; an object must have the right number of classes.
-    prior : "normal" or prior object, default="normal"
-        Prior of every weight and bias; ``mirth.NormalPrior(scale=...)`` for another scale.
+    prior : str or prior object, default="normal"
+        Prior of the weights and biases: one of normal, laplace, student_t, cauchy, fan_in,
+        horseshoe, regularised_horseshoe and hierarchical, or an object such as
+        ``mirth.NormalPrior(scale=...)``, whose fields can be searched as ``prior__scale``;
+        ``mirth.PriorMap`` gives each array a prior of its own.
     method : str or method object, default="mile"
         How the posterior is found: one of auto, mile, psmile, smile, psmile-naive, smile-naive,
         sgld, psgld, csgld, sghmc, adaptive-sghmc and deep_ensemble, or an object such as

@@ -1,14 +1,15 @@
 """The configuration of a run on a table, checked as a whole before anything starts.
 
-The fields of the methods, their defaults and descriptions are those of :class:`mirth.MILE` and
-:class:`mirth.DeepEnsemble`; ranges are those of the classes that use the values. Nothing of it
-is written a second time here.
+The fields of methods and priors, their defaults and descriptions are those of their classes, such
+as :class:`mirth.MILE` and :class:`mirth.NormalPrior`; ranges are those of the classes that use the
+values. Nothing of it is written a second time here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
@@ -25,7 +26,7 @@ from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
 from mirth.inference import METHODS, DeepEnsemble
 from mirth.inference.infer import RANGES as INFER_RANGES
 from mirth.inference.trackers import TRACKERS
-from mirth.model import MLP, NormalPrior
+from mirth.model import MLP, PRIORS
 from mirth.model.mlp import ACTIVATIONS
 
 LIKELIHOOD_NAMES = (*LIKELIHOODS, "categorical")
@@ -108,53 +109,32 @@ class DataSection(Section):
     validation_fraction: float = _field(BNNRegressor, "validation_fraction")
 
 
-class ModelSection(Section):
-    """Network, likelihood and prior."""
-
-    RANGES = {
-        "hidden_layer_sizes": MLP.RANGES["hidden_layer_sizes"],
-        "prior_scale": NormalPrior.RANGES["scale"],
-    }
-
-    hidden_layer_sizes: tuple[int, ...] = _field(BNNRegressor, "hidden_layer_sizes")
-    activation: str = _field(BNNRegressor, "activation", choices=ACTIVATIONS)
-    likelihood: str | None = _field(fit_table, "likelihood", choices=(*LIKELIHOOD_NAMES, None))
-    prior_scale: float = _field(NormalPrior, "scale")
-    normalize_y: bool = _field(BNNRegressor, "normalize_y")
-
-    def check(self) -> None:
-        """Check the names, too."""
-        super().check()
-        MLP(self.hidden_layer_sizes, activation=self.activation)
-        if self.likelihood is not None:
-            check_name("likelihood", self.likelihood, LIKELIHOOD_NAMES)
-
-
-class MethodSection(Section):
-    """The fields of a method; made by :func:`_section_of`."""
+class BuildingSection(Section):
+    """The fields of a method or a prior; made by :func:`_section_of`."""
 
     builds: ClassVar[type]
 
     def build(self) -> Any:
-        """Build the method."""
+        """Build the method or prior."""
         values = {name: getattr(self, name) for name in type(self).model_fields if name != "name"}
         return self.builds(
-            **{k: v.build() if isinstance(v, MethodSection) else v for k, v in values.items()}
+            **{k: v.build() if isinstance(v, BuildingSection) else v for k, v in values.items()}
         )
 
     def check(self) -> None:
-        """Let the method check its fields."""
+        """Let the method or prior check its fields."""
         self.build()
 
 
-def _section_of(make: Callable[..., Any], name: str | None = None) -> type[MethodSection]:
-    """Make the section with the fields of a method, given its class or a preset of it."""
+def _section_of(
+    make: Callable[..., Any], name: str | None = None, role: str = ""
+) -> type[BuildingSection]:
+    """Make the section with the fields of a method or prior: of its class, or a preset of it."""
     method: Any = getattr(make, "func", make)
     preset: dict[str, Any] = getattr(make, "keywords", {})
     fields: dict[str, Any] = {}
     if name is not None:
-        text = f"How the posterior is found. One of {', '.join(METHODS)}."
-        fields["name"] = (Literal[name], Field(name, description=text))
+        fields["name"] = (Literal[name], Field(name, description=role))
     hints = typing.get_type_hints(method)
     for field in dataclasses.fields(method):
         if _is_function(hints[field.name]):
@@ -168,8 +148,8 @@ def _section_of(make: Callable[..., Any], name: str | None = None) -> type[Metho
             found.default = preset.get(field.name, found.default)
             fields[field.name] = (hints[field.name], found)
     section: Any = pydantic.create_model(
-        f"{name.title().replace('-', '')}Section" if name else f"{method.__name__}StartSection",
-        __base__=MethodSection,
+        f"{re.sub('[-_]', '', name.title())}Section" if name else f"{method.__name__}StartSection",
+        __base__=BuildingSection,
         __doc__=(inspect.getdoc(method) or "").partition("\n")[0],
         **fields,
     )
@@ -182,15 +162,63 @@ def _is_function(hint: Any) -> bool:
     return any(typing.get_origin(part) is Callable for part in (hint, *typing.get_args(hint)))
 
 
-METHOD_SECTIONS = {name: _section_of(method, name) for name, method in METHODS.items()}
+def _sections_of(things: Mapping[str, Callable[..., Any]], role: str) -> dict[str, Any]:
+    """Make the sections of all methods, or of all priors."""
+    text = f"{role} One of {', '.join(things)}."
+    return {name: _section_of(thing, name, text) for name, thing in things.items()}
+
+
+METHOD_SECTIONS = _sections_of(METHODS, "How the posterior is found.")
 """Sections of the methods by name."""
+PRIOR_SECTIONS = _sections_of(PRIORS, "Prior of the weights and biases.")
+"""Sections of the priors by name."""
+_CHOICES = {"method": METHOD_SECTIONS, "model.prior": PRIOR_SECTIONS}
+"""Sections to choose from, by the path of the value."""
 
 if typing.TYPE_CHECKING:
     AnyMethod = Any
+    AnyPrior = Any
 else:
-    AnyMethod = typing.Annotated[
-        typing.Union[tuple(METHOD_SECTIONS.values())], Field(discriminator="name")  # noqa: UP007
-    ]
+    AnyMethod, AnyPrior = (
+        typing.Annotated[
+            typing.Union[tuple(sections.values())], Field(discriminator="name")  # noqa: UP007
+        ]
+        for sections in _CHOICES.values()
+    )
+
+
+def _named(values: Any, field: str, default: str) -> Any:
+    """Fill in the name of a choice where it is left out."""
+    choice = values.get(field) if isinstance(values, dict) else None
+    if isinstance(choice, dict) and "name" not in choice:
+        return values | {field: {"name": default, **choice}}
+    return values
+
+
+class ModelSection(Section):
+    """Network, likelihood and prior."""
+
+    RANGES = {"hidden_layer_sizes": MLP.RANGES["hidden_layer_sizes"]}
+
+    hidden_layer_sizes: tuple[int, ...] = _field(BNNRegressor, "hidden_layer_sizes")
+    activation: str = _field(BNNRegressor, "activation", choices=ACTIVATIONS)
+    likelihood: str | None = _field(fit_table, "likelihood", choices=(*LIKELIHOOD_NAMES, None))
+    prior: AnyPrior = Field(
+        default=PRIOR_SECTIONS["normal"](), description="Prior of the weights and biases, by name."
+    )
+    normalize_y: bool = _field(BNNRegressor, "normalize_y")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _default_prior(cls, values: Any) -> Any:
+        return _named(values, "prior", "normal")
+
+    def check(self) -> None:
+        """Check the names, too."""
+        super().check()
+        MLP(self.hidden_layer_sizes, activation=self.activation)
+        if self.likelihood is not None:
+            check_name("likelihood", self.likelihood, LIKELIHOOD_NAMES)
 
 
 class RunConfig(Section):
@@ -236,10 +264,7 @@ class RunConfig(Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _default_method(cls, values: Any) -> Any:
-        method = values.get("method") if isinstance(values, dict) else None
-        if isinstance(method, dict) and "name" not in method:
-            return values | {"method": {"name": "mile", **method}}
-        return values
+        return _named(values, "method", "mile")
 
     def check(self) -> None:
         """Check the names, too."""
@@ -301,7 +326,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         return f"{path} is missing. {fields[names[-1]].description}"
     if kind == "union_tag_invalid":
         try:
-            check_name(f"{path}.name", value["name"], METHODS)
+            check_name(f"{path}.name", value["name"], _CHOICES[path])
         except (TypeError, ValueError) as error:
             return str(error)
     if kind == "value_error":
@@ -317,8 +342,9 @@ def _place(location: list[str]) -> tuple[list[str], type[Section]]:
     section: type[Section] = RunConfig
     inner = section
     for part in location:
-        if names == ["method"] and part in METHOD_SECTIONS:  # pydantic's name of the choice
-            inner = METHOD_SECTIONS[part]
+        choices = _CHOICES.get(".".join(names), {})
+        if part in choices:  # pydantic's name of the choice
+            inner = choices[part]
             continue
         names.append(part)
         section = inner

@@ -41,7 +41,6 @@ from mirth.inference import Monitor
 from mirth.inference.draws import open_store, store_location
 from mirth.inference.run_folder import LOCK, RunFolderError
 from mirth.inference.trackers import TRACKERS
-from mirth.model import NormalPrior
 from mirth.report import Table
 
 CONFIG, ENVIRONMENT, CHAINS, LOG = "config.yaml", "environment.json", "chains", "log.txt"
@@ -244,7 +243,7 @@ def _fit(
     estimator = (BNNRegressor if is_regression else BNNClassifier)(
         model.hidden_layer_sizes,
         activation=model.activation,
-        prior=NormalPrior(scale=model.prior_scale),
+        prior=model.prior.build(),
         method=config.method.build(),
         n_members=config.n_members,
         validation_fraction=config.data.validation_fraction,

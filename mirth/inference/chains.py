@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from mirth.core.keys import Purpose, chain_keys, purpose_key
 from mirth.core.outcomes import Outcome, SamplingError
 from mirth.core.stored import StoredArray
+from mirth.core.trees import leaf_name
 from mirth.core.types import Batch, Key
 from mirth.inference.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
@@ -311,12 +312,12 @@ class EnsembleChains:
         piece = dict(piece)
         tree = _unravel_draws(self.unravel, piece.pop("position"))
         flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return piece | {_leaf_name(path): leaf for path, leaf in flat}
+        return piece | {leaf_name(path): leaf for path, leaf in flat}
 
     def draws_tree(self, kept: dict[str, Any]) -> Any:
         """Undo :meth:`named`: the parameters as a tree, left on the disk where they are there."""
         flat, treedef = jax.tree_util.tree_flatten_with_path(self.start)
-        leaves = [kept[_leaf_name(path)] for path, _ in flat]
+        leaves = [kept[leaf_name(path)] for path, _ in flat]
         return jax.tree.unflatten(
             treedef,
             [leaf if isinstance(leaf, np.ndarray) else StoredArray(leaf) for leaf in leaves],
@@ -332,11 +333,6 @@ def standard_error(gain: np.ndarray) -> np.ndarray:
     """Give the standard error of the mean over rows, array (chains,); NaN if a gain is infinite."""
     with np.errstate(invalid="ignore"):
         return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
-
-
-def _leaf_name(path: Any) -> str:
-    """Name a leaf by its place, such as ``network.0.weight``."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _unravel_draws(unravel: Callable[[Array], Any], positions: np.ndarray) -> Any:

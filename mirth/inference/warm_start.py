@@ -129,7 +129,7 @@ def warm_start(
     Returns
     -------
     params : pytree
-        Best weights, leading axis (members,).
+        Parameters of the best weights, leading axis (members,).
     report : WarmStartReport
         Epochs and validation losses.
 
@@ -148,7 +148,8 @@ def warm_start(
         like = jax.eval_shape(jax.vmap(lambda key: model.init(key, train.x)), init_keys)
         start = tree_from_arrays(like, snapshot.arrays, "start")
         return start, WarmStartReport.from_record(snapshot.record["warm_start"])
-    params = jax.jit(jax.vmap(lambda key: model.init(key, train.x)))(init_keys)
+    # The weights themselves; only the best ones get hyper-parameters of the prior, which fit them.
+    params = jax.jit(jax.vmap(lambda key: model.init_weights(key, train.x)))(init_keys)
     state = jax.vmap(lambda p: init_member(p, program.optimiser))(params)
     before = 0.0
     if snapshot is not None:
@@ -182,7 +183,7 @@ def warm_start(
     if not np.isfinite(report.validation_loss).any():
         _refuse(model, model.init(init_keys[0], train.x), (train, validation))
     _judge(report)
-    return state.best_params, report
+    return jax.vmap(model.from_weights)(state.best_params), report
 
 
 def _snapshot(state: MemberState, num_members: int, seconds: float) -> Snapshot:

@@ -7,11 +7,32 @@ from mirth.model.likelihoods import Categorical, HomoscedasticNormal, Likelihood
 from mirth.model.mlp import ACTIVATIONS, MLP
 from mirth.model.model import Model
 from mirth.model.network import FunctionalNetwork, Network
-from mirth.model.priors import NormalPrior, Prior
+from mirth.model.priors import (
+    PRIORS,
+    CauchyPrior,
+    FanInNormalPrior,
+    HierarchicalNormalPrior,
+    HorseshoePrior,
+    LaplacePrior,
+    NormalPrior,
+    Prior,
+    PriorMap,
+    RegularisedHorseshoePrior,
+    StudentTPrior,
+)
 from mirth.model.resnet import ResNet7, ResNet18
 from mirth.model.row_blocks import activation_bytes, in_row_blocks
 
 __all__ = [
+    "PRIORS",
+    "CauchyPrior",
+    "FanInNormalPrior",
+    "HierarchicalNormalPrior",
+    "HorseshoePrior",
+    "LaplacePrior",
+    "PriorMap",
+    "RegularisedHorseshoePrior",
+    "StudentTPrior",
     "ACTIVATIONS",
     "MLP",
     "Categorical",

@@ -23,7 +23,7 @@ def convolve(layer: Layer, x: Images, stride: int = 1, padding: str = "SAME") ->
     """Convolve images and add the bias."""
     product = jax.lax.conv_general_dilated(
         x,
-        layer["weight"],
+        layer["kernel"],
         (stride, stride),
         padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -50,7 +50,7 @@ def draw_layers(key: Key, shapes: Mapping[str, Sequence[int]], gains: Mapping[st
     for (name, shape), size in zip(shapes.items(), sizes, strict=True):
         scale = math.sqrt(gains.get(name, 1.0) * shape[-1] / size)
         weight = scale * normal[start : start + size].reshape(*shape)
-        layers[name] = {"weight": weight, "bias": jnp.zeros(shape[-1])}
+        layers[name] = {"kernel": weight, "bias": jnp.zeros(shape[-1])}
         start += size
     return layers
 
@@ -162,7 +162,7 @@ class LeNet(ImageNetwork):
             raise ValueError(f"channels={self.channels!r} must have two numbers, such as (6, 16).")
 
     def init(self, key: Key, x: Images) -> Params:
-        """Draw first parameters: ``{"conv_0": {"weight": (h, w, in, out), "bias": (out,)}, ...}``.
+        """Draw first parameters: ``{"conv_0": {"kernel": (h, w, in, out), "bias": (out,)}, ...}``.
 
         Dense layers have weights of shape (in, out).
         """
@@ -187,5 +187,5 @@ class LeNet(ImageNetwork):
         h = h.reshape(h.shape[0], -1)
         for i in range(len(self.hidden_layer_sizes) + 1):
             layer = params[f"dense_{i}"]
-            h = (act(h) if i else h) @ layer["weight"] + layer["bias"]
+            h = (act(h) if i else h) @ layer["kernel"] + layer["bias"]
         return h

@@ -26,6 +26,11 @@ class Model:
     on the sum scale, at temperature 1, with the exact ratio of ``data_size`` N to the number of
     rows in the batch B.
 
+    The parameters are ``{"network": ...}``, with ``"shared"`` where the likelihood has shared
+    scalars and ``"hyper"`` where the prior has hyper-parameters. With ``"hyper"``, ``"network"``
+    holds standardised numbers, and :meth:`to_weights` gives the weights that they stand for;
+    without it, the weights.
+
     Parameters
     ----------
     network : Network
@@ -63,7 +68,11 @@ class Model:
             )
 
     def init(self, key: Key, x: PyTree[Array]) -> Params:
-        """Draw first parameters and check that the network fits the likelihood.
+        """Draw first parameters; the weights are those of :meth:`init_weights`."""
+        return self.from_weights(self.init_weights(key, x))
+
+    def init_weights(self, key: Key, x: PyTree[Array]) -> Params:
+        """Draw first weights and check that the network fits the likelihood and the prior.
 
         Parameters
         ----------
@@ -82,10 +91,12 @@ class Model:
         TypeError
             If a parameter does not hold real floating point numbers.
         ValueError
-            If the network does not return (data, ``likelihood.num_outputs``).
+            If the network does not return (data, ``likelihood.num_outputs``), or the prior does not
+            fit its parameters.
         """
         params = {"network": self.network.init(key, x)}
         _check_floating(params["network"])
+        self.prior.check(params["network"])
         outputs = jax.eval_shape(self.network.apply, params["network"], x)
         shapes = jax.tree.map(jnp.shape, x)
         num_rows = jax.tree.leaves(x)[0].shape[0]
@@ -100,9 +111,52 @@ class Model:
             params["shared"] = self.likelihood.init_shared()
         return params
 
+    def from_weights(self, weights: Params) -> Params:
+        """Give the parameters that stand for some weights, with hyper-parameters that fit them.
+
+        Parameters
+        ----------
+        weights : dict
+            As from :meth:`init_weights`, or found by optimisation.
+
+        Returns
+        -------
+        dict
+            Parameters; ``weights`` themselves if the prior has no hyper-parameters.
+
+        Examples
+        --------
+        >>> import jax, jax.numpy as jnp
+        >>> from mirth.model import MLP, HierarchicalNormalPrior, Normal
+        >>> model = Model(MLP((4,), num_outputs=2), Normal(), HierarchicalNormalPrior())
+        >>> weights = model.init_weights(jax.random.key(0), jnp.ones((3, 2)))
+        >>> params = model.from_weights(weights)
+        >>> sorted(params), list(params["hyper"])
+        (['hyper', 'network'], ['log_scale'])
+        >>> back = model.to_weights(params)["network"][0]["weight"]
+        >>> bool(jnp.allclose(back, weights["network"][0]["weight"]))
+        True
+        """
+        hyper = self.prior.init_hyper(weights["network"])
+        if not jax.tree.leaves(hyper):
+            return weights
+        network = self.prior.standardised(weights["network"], hyper)
+        return weights | {"network": network, "hyper": hyper}
+
+    def to_weights(self, params: Params) -> Params:
+        """Undo :meth:`from_weights`: ``{"network": weights}``, and ``"shared"`` as it is."""
+        others = {name: value for name, value in params.items() if name != "hyper"}
+        return others | {"network": self._weights(params)}
+
+    def _weights(self, params: Params) -> Params:
+        """Weights of the network."""
+        if "hyper" not in params:
+            return params["network"]
+        return self.prior.weights(params["network"], params["hyper"])
+
     def outputs(self, params: Params, x: PyTree[Array]) -> Float[Array, "data outputs"]:
         """Outputs of the network followed by the shared scalars, as a likelihood sees them."""
-        outputs = self.network.apply(params["network"], x)
+        outputs = self.network.apply(self._weights(params), x)
         if not self.likelihood.num_shared:
             return outputs
         tiled = jnp.broadcast_to(params["shared"], (outputs.shape[0], self.likelihood.num_shared))
@@ -113,8 +167,9 @@ class Model:
         return self.likelihood.log_prob(self.outputs(params, batch.x), batch.y)
 
     def log_prior(self, params: Params) -> Float[Array, ""]:
-        """Log prior density of all parameters."""
+        """Log prior density of all parameters, hyper-parameters included."""
         log_prior = self.prior.log_prob(params["network"])
+        log_prior = log_prior + self.prior.hyper_log_prob(params.get("hyper", {}))
         if self.likelihood.num_shared:
             log_prior = log_prior + self.likelihood.shared_log_prior(params["shared"])
         return log_prior
@@ -124,7 +179,7 @@ class Model:
         if isinstance(self.network, SumsLogLikelihood):
             shared = params.get("shared", jnp.zeros(0))
             return self.network.sum_log_likelihood(
-                self.likelihood, params["network"], shared, batch.x, batch.y, batch.weights
+                self.likelihood, self._weights(params), shared, batch.x, batch.y, batch.weights
             )
         log_prob = self.log_prob(params, batch)
         return jnp.sum(log_prob if batch.weights is None else batch.weights * log_prob)

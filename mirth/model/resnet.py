@@ -63,7 +63,7 @@ class ResidualNetwork(ImageNetwork):
     """What the residual networks share: units of convolution and normalisation.
 
     A unit is a convolution with bias, a filter response normalisation, and the thresholded linear
-    unit max(y, tau). Its parameters are ``weight``, ``bias``, ``gamma``, ``beta``, ``tau``, and
+    unit max(y, tau). Its parameters are ``kernel``, ``bias``, ``gamma``, ``beta``, ``tau``, and
     ``epsilon`` if that is sampled.
     """
 
@@ -115,7 +115,7 @@ class ResidualNetwork(ImageNetwork):
 
     def finish(self, params: Params, h: Images) -> Float[Array, "data outputs"]:
         """Average over pixels; the last layer."""
-        return jnp.mean(h, axis=(1, 2)) @ params["dense"]["weight"] + params["dense"]["bias"]
+        return jnp.mean(h, axis=(1, 2)) @ params["dense"]["kernel"] + params["dense"]["bias"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,13 @@ import pytest
 
 import mirth
 from mirth.core.config import ConfigError
-from mirth.experiments.config import METHOD_SECTIONS, RunConfig, Section, parse_config
+from mirth.experiments.config import (
+    METHOD_SECTIONS,
+    PRIOR_SECTIONS,
+    RunConfig,
+    Section,
+    parse_config,
+)
 from mirth.experiments.config_files import (
     example_yaml,
     read_config,
@@ -19,6 +25,7 @@ from mirth.experiments.config_files import (
     write_config,
 )
 from mirth.experiments.documentation import parameters
+from mirth.model import PRIORS
 
 DATA = {"path": "houses.csv", "target": "price"}
 
@@ -67,7 +74,9 @@ CASES = {
     "model.hidden_layer_sizes": (16, [16, 0]),
     "model.activation": (1, "rleu"),
     "model.likelihood": (1, "norml"),
-    "model.prior_scale": ("wide", 0),
+    "model.prior": ("normal", None),
+    "model.prior.name": (3, "nromal"),
+    "model.prior.scale": ("wide", 0),
     "model.normalize_y": (1, None),
     "method": ("mile", None),
     **{f"method.{name}": case for name, case in MILE.items()},
@@ -153,6 +162,11 @@ def test_misspelt_names_are_named(path: str, case: Any, method: str) -> None:
         (at("method.phase_fractions", [1.0, "a", 0.0]), "method.phase_fractions.1='a' must be a"),
         (at("method.name", "mill"), "method.name='mill' is not known; did you mean 'mile'?"),
         (at("model.activation", "rleu"), "did you mean 'relu'?"),
+        (
+            at("model.prior", {"name": "horseshoo"}),
+            "model.prior.name='horseshoo' is not known; did",
+        ),
+        (at("model.prior", {"name": "laplace", "df": 3.0}), "model.prior.df is not known."),
         (
             at("track", ["tensorbord"]),
             "track='tensorbord' is not known; did you mean 'tensorboard'?",
@@ -259,7 +273,7 @@ def described(schema: dict[str, Any], definition: dict[str, Any]) -> Iterator[tu
 def test_schema_describes_every_field() -> None:
     schema = RunConfig.model_json_schema()
     fields = list(described(schema, schema))
-    for name in METHOD_SECTIONS.values():
+    for name in (*METHOD_SECTIONS.values(), *PRIOR_SECTIONS.values()):
         fields += described(schema, schema["$defs"][name.__name__])
     assert len(fields) >= len(CASES)
     assert all(field.get("description") for _, field in fields), fields
@@ -274,7 +288,7 @@ def bounded(schema: dict[str, Any], method: str) -> Iterator[tuple[str, dict[str
     """Paths of all numeric fields, and what the schema says of them (or of their items)."""
     sections = {"": schema, **{
         f"{name}.": schema["$defs"][section] for name, section in (
-            ("data", "DataSection"), ("model", "ModelSection"),
+            ("data", "DataSection"), ("model", "ModelSection"), ("model.prior", "NormalSection"),
             ("method", METHOD_SECTIONS[method].__name__),
             *([("method.start", "DeepEnsembleStartSection")] if method != "deep_ensemble" else []),
         )
@@ -294,6 +308,21 @@ def is_allowed(path: str, value: float, method: str, is_list: bool) -> bool:
         assert all(problem.startswith(path) for problem in error.problems), error
         return False
     return True
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_priors_by_name(name: str) -> None:
+    prior = PRIORS[name]
+    section = RunConfig.model_json_schema()["$defs"][PRIOR_SECTIONS[name].__name__]
+    assert set(section["properties"]) == {"name", *prior().get_params()}
+    assert section["properties"].keys() >= prior.RANGES.keys()
+    for field in prior.RANGES:
+        assert section["properties"][field]["exclusiveMinimum"] == 0
+        built = parse_config(at("model.prior", {"name": name, field: 0.25})).model.prior.build()
+        assert built == prior(**{field: 0.25})
+        (problem,) = problems(at("model.prior", {"name": name, field: 0.0}))
+        assert problem.startswith(f"model.prior.{field}=0.0 must be")
+    assert parse_config(at("model.prior", {"name": name})).model.prior.build() == prior()
 
 
 METHODS_OF_SMILE = ("smile", "psmile", "smile-naive", "psmile-naive")

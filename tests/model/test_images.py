@@ -60,7 +60,7 @@ def test_the_normalisation_is_the_formula() -> None:
 def test_a_unit_is_a_convolution_normalised_and_cut_off() -> None:
     network = mirth.ResNet7()
     layer = {
-        "weight": jnp.zeros((3, 3, 1, 1)).at[1, 1].set(2.0),
+        "kernel": jnp.zeros((3, 3, 1, 1)).at[1, 1].set(2.0),
         "bias": jnp.ones(1),
         "gamma": jnp.full(1, 3.0),
         "beta": jnp.full(1, 0.5),
@@ -73,9 +73,9 @@ def test_a_unit_is_a_convolution_normalised_and_cut_off() -> None:
 
 
 def linen_convolution(layer: Any, x: Any, padding: str = "SAME", stride: int = 1) -> Any:
-    size, channels = layer["weight"].shape[0], layer["weight"].shape[-1]
+    size, channels = layer["kernel"].shape[0], layer["kernel"].shape[-1]
     convolution = nn.Conv(channels, (size, size), strides=stride, padding=padding)
-    return convolution.apply({"params": {"kernel": layer["weight"], "bias": layer["bias"]}}, x)
+    return convolution.apply({"params": {"kernel": layer["kernel"], "bias": layer["bias"]}}, x)
 
 
 def linen_unit(layer: Any, x: Any, stride: int = 1, *, is_cut: bool = True) -> Any:
@@ -89,8 +89,8 @@ def lenet(p: Any, x: Any) -> Any:
     h = nn.avg_pool(nn.tanh(linen_convolution(p["conv_1"], h, "VALID")), (2, 2), (2, 2))
     h = h.reshape(len(x), -1)
     for name in ("dense_0", "dense_1"):
-        h = nn.tanh(h @ p[name]["weight"] + p[name]["bias"])
-    return h @ p["dense_2"]["weight"] + p["dense_2"]["bias"]
+        h = nn.tanh(h @ p[name]["kernel"] + p[name]["bias"])
+    return h @ p["dense_2"]["kernel"] + p["dense_2"]["bias"]
 
 
 def resnet7(p: Any, x: Any) -> Any:
@@ -99,7 +99,7 @@ def resnet7(p: Any, x: Any) -> Any:
         h = nn.max_pool(linen_unit(p[name], h), (2, 2), (2, 2))
     inner = linen_unit(p["block_conv_1"], linen_unit(p["block_conv_0"], h), is_cut=False)
     h = jnp.maximum(h + inner, p["block_conv_1"]["tau"])
-    return h.mean((1, 2)) @ p["dense"]["weight"] + p["dense"]["bias"]
+    return h.mean((1, 2)) @ p["dense"]["kernel"] + p["dense"]["bias"]
 
 
 def resnet18(p: Any, x: Any) -> Any:
@@ -112,7 +112,7 @@ def resnet18(p: Any, x: Any) -> Any:
             if stride == 2:
                 h = linen_unit(p[f"{name}_shortcut"], h, 2, is_cut=False)
             h = jnp.maximum(h + inner, p[f"{name}_conv_1"]["tau"])
-    return h.mean((1, 2)) @ p["dense"]["weight"] + p["dense"]["bias"]
+    return h.mean((1, 2)) @ p["dense"]["kernel"] + p["dense"]["bias"]
 
 
 @pytest.mark.parametrize(

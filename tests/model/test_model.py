@@ -144,30 +144,3 @@ def test_every_part_changes_the_density():
     ]
     densities = [float(model.log_density(params, BATCH)) for model in models]
     assert len(np.unique(densities)) == len(models)
-
-
-def test_prior_is_a_normalised_density():
-    tree = {"a": jnp.array([[0.3, -1.0]]), "b": jnp.array(2.0)}
-    for scale in (0.3, 1.0, 5.0):
-        expected = scipy.stats.norm(scale=scale).logpdf([0.3, -1.0, 2.0]).sum()
-        np.testing.assert_allclose(NormalPrior(scale=scale).log_prob(tree), expected, rtol=1e-5)
-    grid = np.linspace(-6, 6, 4001, dtype=np.float32)
-    density = jnp.exp(jax.vmap(NormalPrior(scale=0.7).log_prob)(grid[:, None]))
-    np.testing.assert_allclose(np.trapezoid(density, grid), 1, rtol=1e-4)
-
-
-def test_prior_samples_have_its_scale_and_differ_over_leaves():
-    like = {"a": jnp.zeros((100, 100)), "b": jnp.zeros(10_000, jnp.float16)}
-    draw = NormalPrior(scale=0.3).sample(jax.random.key(0), like)
-    assert draw["b"].dtype == jnp.float16
-    a, b = (np.asarray(draw[name], np.float64).ravel() for name in "ab")
-    for leaf in (a, b):
-        np.testing.assert_allclose(leaf.std(), 0.3, rtol=4 / np.sqrt(20_000))
-        np.testing.assert_allclose(leaf.mean(), 0, atol=4 * 0.3 / 100)
-    assert abs(np.corrcoef(a, b)[0, 1]) < 4 / 100
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("inf")])
-def test_prior_scale_is_checked(scale):
-    with pytest.raises(ValueError, match="^scale="):
-        NormalPrior(scale=scale)

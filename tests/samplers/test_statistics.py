@@ -14,7 +14,16 @@ import functools
 
 import numpy as np
 import pytest
-from targets import Run, Target, gaussian, linear_regression, log_gamma, moment_errors, sample_tuned
+from targets import (
+    Run,
+    Target,
+    gaussian,
+    hierarchical_regression,
+    linear_regression,
+    log_gamma,
+    moment_errors,
+    sample_tuned,
+)
 
 from mirth.core.autocorrelation import effective_sample_size
 from mirth.samplers import SCHEMES, MILETuner
@@ -64,6 +73,18 @@ def assert_moments(
 def test_moments_agree(name, largest_se):
     target, result = run(name)
     assert_moments(target, result.draws, largest_se)
+
+
+def test_a_scale_that_is_sampled_with_the_weights():
+    """Curved: where the scale is large the weights are narrow. So it needs smaller steps."""
+    target, place, quartiles = hierarchical_regression()
+    tuner = MILETuner(2000, energy_variance_end=ENERGY_VARIANCE / 100)
+    draws = sample_tuned(target, tuner, num_draws=1000, thin=10).draws
+    assert_moments(target, draws, 0.05)
+    below = draws[:, :, place, None] < quartiles
+    error = below.std(axis=(0, 1)) / np.sqrt(effective_sample_size(below.astype(float)))
+    assert np.all(error < 0.02)
+    assert np.all(np.abs(below.mean(axis=(0, 1)) - [0.25, 0.5, 0.75]) < K_SIGMA * error)
 
 
 @pytest.mark.parametrize("name", TARGETS)
