@@ -16,23 +16,24 @@ import numpy as np
 from mirth.core.stored import StoredArray
 from mirth.data import Standardizer
 from mirth.inference import MILE, DeepEnsemble, Posterior, TuningReport, WarmStartReport
-from mirth.model import MLP, Categorical, HomoscedasticNormal, Model, Normal, NormalPrior
+from mirth.model import MLP, Independent, Model, NormalPrior
+from mirth.model.likelihoods import CLASSIFICATION, REGRESSION
 
 KNOWN: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         MILE,
         MLP,
-        Categorical,
         DeepEnsemble,
-        HomoscedasticNormal,
+        Independent,
         Model,
-        Normal,
         NormalPrior,
         Posterior,
         Standardizer,
         TuningReport,
         WarmStartReport,
+        *REGRESSION.values(),
+        *CLASSIFICATION.values(),
     )
 }
 """Dataclasses that can be saved, by name."""

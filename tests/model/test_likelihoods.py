@@ -63,7 +63,7 @@ def test_normal_samples_have_its_moments(likelihood):
 @pytest.mark.parametrize("likelihood", [*NORMALS, Categorical(num_classes=2)])
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_values_and_gradients_are_finite_at_extreme_outputs(likelihood, size):
-    y = jnp.array([1]) if likelihood.is_discrete else jnp.array([0.5])
+    y = jnp.array([1]) if likelihood.has_classes else jnp.array([0.5])
     grids = np.array([[0, size], [size, 0], [size, size], [size, -size]], dtype=np.float32)
     value_and_grad = jax.jit(jax.value_and_grad(lambda o: likelihood.log_prob(o[None], y)[0]))
     for outputs in grids:
