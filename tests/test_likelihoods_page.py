@@ -27,6 +27,7 @@ def run(heading: str) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unoptimised")
 def test_examples() -> None:
     counts = run("Counts")

@@ -251,7 +251,7 @@ def test_large_parameters_cost_no_digits(name: str) -> None:
     np.testing.assert_allclose(cdf, expected.cdf(y.astype(float)), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["student_t", "ordinal", "independent", "multivariate"])
+@pytest.mark.parametrize("name", ["student_t", "categorical", "ordinal", "independent"])
 def test_leading_axes_are_mapped_over(name: str) -> None:
     likelihood = CASES[name].likelihood if name in CASES else SEVERAL[name][0]
     width = likelihood.num_outputs + likelihood.num_shared

@@ -99,26 +99,6 @@ def test_normal_quantile_takes_one_level_per_row():
     np.testing.assert_allclose(Normal().quantile(OUTPUTS, levels), each, rtol=1e-6)
 
 
-@pytest.mark.parametrize("likelihood", [NORMALS[2], Categorical(num_classes=3)])
-def test_leading_axes_are_mapped_over(likelihood):
-    num_outputs = likelihood.num_outputs + likelihood.num_shared
-    outputs = np.random.default_rng(0).normal(size=(2, 4, 5, num_outputs)).astype(np.float32)
-    y = np.array([0, 1, 0, 1, 1])
-
-    @jax.jit
-    def all_of(outputs):
-        return (
-            likelihood.log_prob(outputs, y),
-            likelihood.mean(outputs),
-            likelihood.variance(outputs),
-        )
-
-    for whole, part in zip(all_of(outputs), all_of(outputs[1, 2]), strict=True):
-        assert whole.shape[:3] == (2, 4, 5)
-        np.testing.assert_allclose(whole[1, 2], part, rtol=1e-5, atol=1e-6)
-    assert jax.eval_shape(likelihood.sample, jax.random.key(1), outputs).shape == (2, 4, 5)
-
-
 def test_categorical_is_a_softmax_that_sums_to_one():
     likelihood = Categorical(num_classes=4)
     outputs = jnp.array([[0.0, 1.0, -2.0, 0.5], [100.0, -100.0, 0.0, 0.0], [1e4, 1e4, 0.0, -1e4]])
