@@ -60,7 +60,7 @@ def log_gamma(shape: float, dimension: int) -> Target:
 class KnownNoise(Likelihood):
     """Normal likelihood with a given noise, so that the posterior of a linear model is Normal."""
 
-    is_discrete = False
+    has_classes = False
     noise: float
 
     @property

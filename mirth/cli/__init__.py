@@ -66,7 +66,7 @@ def fit(
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "16,16,16",
     likelihood: Annotated[
         str | None,
-        typer.Option(help="normal or homoscedastic (regression), categorical.", show_default=False),
+        typer.Option(help="Distribution, such as normal, poisson, ordinal.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

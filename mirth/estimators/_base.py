@@ -8,7 +8,7 @@ import numbers
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
+    column_or_1d,
     validate_data,
 )
 
@@ -131,8 +132,16 @@ class BaseBNN(BaseEstimator):
         """Check the rows once, with at least two of them."""
         with _text_explained():
             X, y = validate_data(
-                self, X, y, dtype=np.float64, ensure_min_samples=2, y_numeric=self._is_numeric
+                self,
+                X,
+                y,
+                dtype=np.float64,
+                ensure_min_samples=2,
+                y_numeric=self._is_numeric,
+                multi_output=self._is_numeric,
             )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
@@ -203,18 +212,6 @@ def _resolve_prior(prior: Any) -> Prior:
             "mirth.NormalPrior(scale=0.5)."
         )
     return prior
-
-
-def resolve_likelihood(likelihood: Any, known: dict[str, type[Likelihood]]) -> Likelihood:
-    """Turn a name into a likelihood; check that an object is of the right kind."""
-    if isinstance(likelihood, str):
-        return known[check_name("likelihood", likelihood, list(known))]()
-    if not isinstance(likelihood, tuple(known.values())):
-        raise TypeError(
-            f"likelihood={likelihood!r} must be a name ({', '.join(known)}) or an object of "
-            f"{', '.join(kind.__name__ for kind in known.values())}."
-        )
-    return cast(Likelihood, likelihood)
 
 
 @contextlib.contextmanager

@@ -18,27 +18,18 @@ from mirth.core.stored import StoredArray
 from mirth.data import Standardizer
 from mirth.estimators.conformal import IntervalCalibration, SetCalibration
 from mirth.inference import MILE, DeepEnsemble, Posterior, TuningReport, WarmStartReport
-from mirth.model import (
-    MLP,
-    PRIORS,
-    Categorical,
-    HomoscedasticNormal,
-    Model,
-    Normal,
-    PriorMap,
-)
+from mirth.model import MLP, PRIORS, Independent, Model, PriorMap
+from mirth.model.likelihoods import CLASSIFICATION, REGRESSION
 
 KNOWN: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         MILE,
         MLP,
-        Categorical,
         DeepEnsemble,
-        HomoscedasticNormal,
+        Independent,
         IntervalCalibration,
         Model,
-        Normal,
         *PRIORS.values(),
         Posterior,
         PriorMap,
@@ -46,6 +37,8 @@ KNOWN: dict[str, type] = {
         Standardizer,
         TuningReport,
         WarmStartReport,
+        *REGRESSION.values(),
+        *CLASSIFICATION.values(),
     )
 }
 """Dataclasses that can be saved, by name."""

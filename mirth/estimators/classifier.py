@@ -17,7 +17,8 @@ from mirth.core.validation import POSITIVE, check_name
 from mirth.estimators._base import BaseBNN
 from mirth.estimators.conformal import SetCalibration, credible_sets
 from mirth.inference import MILE, Monitor
-from mirth.model import Categorical, Likelihood, Prior
+from mirth.model import Bernoulli, Likelihood, Prior
+from mirth.model.likelihoods import CLASSIFICATION, ClassLikelihood
 from mirth.prediction import CategoricalPredictive
 
 
@@ -53,8 +54,10 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Width of each hidden layer.
     activation : str, default="relu"
         One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity.
-    likelihood : "categorical" or Categorical, default="categorical"
-        Distribution of the label; an object must have the right number of classes.
+    likelihood : {"categorical", "bernoulli", "ordinal"} or object, default="categorical"
+        Distribution of the label: any classes, two classes with one output, or classes in their
+        sorted order with learnt thresholds. An object such as ``mirth.Ordinal(num_classes=4)``
+        must have the right number of classes.
     prior : str or prior object, default="normal"
         Prior of the weights and biases: one of normal, laplace, student_t, cauchy, fan_in,
         horseshoe, regularised_horseshoe and hierarchical, or an object such as
@@ -204,18 +207,22 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         return weights if sample_weight is None else weights * sample_weight
 
     def _resolve_likelihood(self) -> Likelihood:
+        likelihood: Any = self.likelihood
         num_classes = len(self.classes_)
-        if isinstance(self.likelihood, str):
-            check_name("likelihood", self.likelihood, ["categorical"])
-            return Categorical(num_classes=num_classes)
-        if not isinstance(self.likelihood, Categorical):
-            raise TypeError(f"likelihood={self.likelihood!r} must be 'categorical' or Categorical.")
-        if self.likelihood.num_classes != num_classes:
+        if isinstance(likelihood, str):
+            kind: Any = CLASSIFICATION[check_name("likelihood", likelihood, list(CLASSIFICATION))]
+            likelihood = kind() if kind is Bernoulli else kind(num_classes=num_classes)
+        if not isinstance(likelihood, ClassLikelihood):
+            raise TypeError(
+                f"likelihood={likelihood!r} must be a name ({', '.join(CLASSIFICATION)}) or an "
+                "object such as mirth.Ordinal(num_classes=4)."
+            )
+        if likelihood.num_classes != num_classes:
             raise ValueError(
-                f"likelihood has num_classes={self.likelihood.num_classes}, but y has "
+                f"likelihood has num_classes={likelihood.num_classes}, but y has "
                 f"{num_classes} classes; leave likelihood='categorical' to have it counted."
             )
-        return self.likelihood
+        return likelihood
 
     def predict_dist(self, X: Any) -> CategoricalPredictive:
         """Predictive distribution of each row over class indices (positions in ``classes_``).

@@ -10,25 +10,19 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from mirth.core.validation import check_int, check_real
-from mirth.data import Standardizer
-from mirth.estimators._base import BaseBNN, resolve_likelihood
+from mirth.estimators._base import BaseBNN
+from mirth.estimators._targets import fit_scaling, resolve_likelihood
 from mirth.estimators.conformal import IntervalCalibration
 from mirth.inference import MILE, Monitor
-from mirth.model import HomoscedasticNormal, Likelihood, Normal, Prior
+from mirth.model import Likelihood, Prior
 from mirth.prediction import Predictive
-
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "normal": Normal,
-    "homoscedastic": HomoscedasticNormal,
-}
-"""Likelihoods of the regressor by name."""
 
 
 class VarianceSplit(NamedTuple):
-    """Predictive variance and its two parts, arrays of shape (rows,) in squared units of y.
+    """Predictive variance and its two parts, arrays of the shape of y in squared units of y.
 
     Parameters
     ----------
@@ -53,8 +47,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
 
     .. math:: p(y \mid x, D) = \frac1S \sum_{s=1}^{S} p(y \mid x, \theta_s).
 
-    Inputs and target are standardised inside with statistics of the training rows; everything
-    comes back in original units.
+    Inputs and target are scaled inside with statistics of the training rows, the target as far as
+    its likelihood allows; everything comes back in original units. With several targets,
+    ``y`` of shape (rows, targets), each is scaled by itself and results have a last axis of them.
 
     Parameters
     ----------
@@ -62,8 +57,12 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Width of each hidden layer.
     activation : str, default="relu"
         One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity.
-    likelihood : {"normal", "homoscedastic"} or likelihood object, default="normal"
-        Noise that differs from row to row, or one learnt noise level.
+    likelihood : str or likelihood object, default="normal"
+        Distribution of the target: one of normal, homoscedastic, student_t, laplace, quantile
+        (real numbers), log_normal, gamma (positive), poisson, negative_binomial (counts), beta
+        (rates) and multivariate_normal (several targets), or an object such as
+        ``mirth.StudentT(min_scale=...)``. With several targets that of a single one is taken for
+        each of them; ``mirth.Independent((...))`` has different ones.
     prior : str or prior object, default="normal"
         Prior of the weights and biases: one of normal, laplace, student_t, cauchy, fan_in,
         horseshoe, regularised_horseshoe and hierarchical, or an object such as
@@ -79,7 +78,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
     validation_fraction : float, default=0.1
         Share of the rows that is held back to stop the optimisation.
     normalize_y : bool, default=True
-        Standardise the target inside. If False the prior has to fit the scale of the target.
+        Standardise the target inside where the likelihood allows it: positive targets are divided
+        by their mean, counts and rates stay as they are. If False the prior has to fit the scale
+        of the target.
     random_state : int, RandomState or None, default=None
         Seed; the same int gives the same draws on CPU.
     verbose : int or bool, default=False
@@ -184,8 +185,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         ----------
         X : array-like of shape (rows, features)
             Inputs, finite numbers in any units.
-        y : array-like of shape (rows,)
-            Target, finite numbers in any units.
+        y : array-like of shape (rows,) or (rows, targets)
+            Target, finite numbers in any units, that the likelihood takes.
         sample_weight : array-like of shape (rows,), optional
             Weight of each row's log likelihood: a weight of 2 counts as two equal rows.
 
@@ -200,18 +201,24 @@ class BNNRegressor(RegressorMixin, BaseBNN):
                 f"y holds text ({y.flat[0]!r}, ...); a regressor needs numbers. For labels use "
                 "BNNClassifier."
             )
-        if np.ptp(y) == 0:
+        constant = np.flatnonzero(np.ptp(y.reshape(len(y), -1), axis=0) == 0)
+        if len(constant):
+            column = "y" if y.ndim == 1 else f"y[:, {constant[0]}]"
+            value = y.reshape(len(y), -1)[0, constant[0]]
             raise ValueError(
-                f"y is constant ({y.flat[0]:g} in all {len(y)} rows); there is nothing to learn. "
-                "Check that the right column is the target."
+                f"{column} is constant ({value:g} in all {len(y)} rows); there is nothing to "
+                "learn. Check that the right column is the target."
             )
-        self.y_scaler_ = (
-            Standardizer.fit(y, sample_weight)
-            if self.normalize_y
-            else Standardizer(np.zeros(1), np.ones(1))
-        )
-        likelihood = resolve_likelihood(self.likelihood, LIKELIHOODS)
+        likelihood = resolve_likelihood(self.likelihood, y.shape[1:])
+        likelihood.check_targets(y)
+        scalings = likelihood.scalings if self.normalize_y else ["none"] * len(likelihood.scalings)
+        self.y_scaler_ = fit_scaling(scalings, y, sample_weight)
         return self._fit(X, self.y_scaler_.transform(y), likelihood, sample_weight)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def predict_dist(self, X: Any) -> Predictive:
         """Predictive distribution of each row.
@@ -227,16 +234,15 @@ class BNNRegressor(RegressorMixin, BaseBNN):
             Mixture with ``mean, variance, std, epistemic, aleatoric, cdf, quantile, interval,
             log_prob, sample, crps``, all in the units of y.
         """
-        shift, scale = (float(s[0]) for s in self._target_scaling())
+        check_is_fitted(self, "posterior_")
+        likelihood: Any = self.model_.likelihood
+        shape = likelihood.target_shape
+        shift, scale = self.y_scaler_.mean.reshape(shape), self.y_scaler_.scale.reshape(shape)
         return self._predictive(X, shift=shift, scale=scale)
-
-    def _target_scaling(self) -> tuple[np.ndarray, np.ndarray]:
-        scaler = getattr(self, "y_scaler_", None)
-        return (np.zeros(1), np.ones(1)) if scaler is None else (scaler.mean, scaler.scale)
 
     def predict(
         self, X: Any, return_std: bool = False
-    ) -> Float[np.ndarray, " rows"] | tuple[np.ndarray, np.ndarray]:
+    ) -> Float[np.ndarray, "rows ..."] | tuple[np.ndarray, np.ndarray]:
         """Predictive mean, and optionally standard deviation, of each row.
 
         Parameters
@@ -248,9 +254,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
 
         Returns
         -------
-        mean : array of shape (rows,)
+        mean : array of shape (rows,) or (rows, targets)
             Predictive mean, in the units of y.
-        std : array of shape (rows,)
+        std : array of the shape of ``mean``
             Predictive standard deviation (noise and disagreement), if asked for.
         """
         dist = self.predict_dist(X)
@@ -272,7 +278,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Returns
         -------
         array of shape (rows, 2) or (rows, 2, levels)
-            Lower and upper bound, in the units of y.
+            Lower and upper bound, in the units of y; a last axis for several targets.
 
         Raises
         ------
@@ -328,7 +334,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Returns
         -------
         array of shape (rows, quantiles)
-            In the units of y.
+            In the units of y; a last axis for several targets.
         """
         for level in np.atleast_1d(quantiles):
             check_real("quantiles", level, low=0, high=1, low_open=True, high_open=True)
@@ -364,7 +370,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
 
         Returns
         -------
-        array of shape (n_draws, rows)
+        array of shape (n_draws, rows) or (n_draws, rows, targets)
             In the units of y.
         """
         check_int("n_draws", n_draws, minimum=1)

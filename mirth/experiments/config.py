@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -20,16 +21,20 @@ from pydantic import Field
 from mirth.core.config import ConfigError
 from mirth.core.validation import Range, check_duration, check_name, check_ranges, nearest_name
 from mirth.estimators import BNNRegressor
-from mirth.estimators.regressor import LIKELIHOODS
 from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
 from mirth.inference import METHODS, DeepEnsemble
 from mirth.inference.infer import RANGES as INFER_RANGES
 from mirth.inference.trackers import TRACKERS
 from mirth.model import MLP, PRIORS
+from mirth.model.likelihoods import CLASSIFICATION, REGRESSION
 from mirth.model.mlp import ACTIVATIONS
 
-LIKELIHOOD_NAMES = (*LIKELIHOODS, "categorical")
+LIKELIHOOD_NAMES = {
+    "regression": tuple(name for name in REGRESSION if name != "multivariate_normal"),
+    "classification": tuple(CLASSIFICATION),
+}
+"""Names of the likelihoods by task; a table has one target."""
 _ALLOWED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -202,7 +207,9 @@ class ModelSection(Section):
 
     hidden_layer_sizes: tuple[int, ...] = _field(BNNRegressor, "hidden_layer_sizes")
     activation: str = _field(BNNRegressor, "activation", choices=ACTIVATIONS)
-    likelihood: str | None = _field(fit_table, "likelihood", choices=(*LIKELIHOOD_NAMES, None))
+    likelihood: str | None = _field(
+        fit_table, "likelihood", choices=(*itertools.chain(*LIKELIHOOD_NAMES.values()), None)
+    )
     prior: AnyPrior = Field(
         default=PRIOR_SECTIONS["normal"](), description="Prior of the weights and biases, by name."
     )
@@ -218,7 +225,7 @@ class ModelSection(Section):
         super().check()
         MLP(self.hidden_layer_sizes, activation=self.activation)
         if self.likelihood is not None:
-            check_name("likelihood", self.likelihood, LIKELIHOOD_NAMES)
+            check_name("likelihood", self.likelihood, itertools.chain(*LIKELIHOOD_NAMES.values()))
 
 
 class RunConfig(Section):

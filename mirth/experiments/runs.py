@@ -31,9 +31,8 @@ import filelock
 from mirth.core.folders import MARKERS, write_json, write_text
 from mirth.core.validation import check_name
 from mirth.estimators import BNNClassifier, BNNRegressor
-from mirth.estimators.regressor import LIKELIHOODS
 from mirth.experiments.comparison import Comparison
-from mirth.experiments.config import RunConfig, parse_config
+from mirth.experiments.config import LIKELIHOOD_NAMES, RunConfig, parse_config
 from mirth.experiments.config_files import read_config, write_config
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.tables import Prepared, fit_into, prepare
@@ -218,7 +217,7 @@ def _prepare(config: RunConfig) -> Prepared:
         data.path, data.target, config.task, data.test_fraction, config.seed, data.drop
     )
     if config.model.likelihood is not None:
-        known = LIKELIHOODS if prepared.case.task == "regression" else ["categorical"]
+        known = LIKELIHOOD_NAMES[prepared.case.task]
         check_name(f"model.likelihood (for a {prepared.case.task})", config.model.likelihood, known)
     return prepared
 

@@ -116,8 +116,9 @@ def fit_table(
         Budget of the sampler; None means ``MILE()``.
     hidden_layer_sizes : tuple of int, default=(16, 16, 16)
         Width of each hidden layer.
-    likelihood : {"normal", "homoscedastic", "categorical"}, optional
-        Noise of the target; None means the estimator's default.
+    likelihood : str, optional
+        Name of a likelihood of :class:`BNNRegressor` or :class:`BNNClassifier`; None means the
+        default of the estimator.
     overwrite : bool, default=False
         Replace a folder that mirth has written.
     verbose : int or bool, default=False

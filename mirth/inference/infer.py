@@ -289,7 +289,7 @@ def _split(
         return dataset, validation
     RANGES["validation_fraction"].check("validation_fraction", validation_fraction)
     split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
-    labels = dataset.y if model.likelihood.is_discrete else None
+    labels = dataset.y if model.likelihood.has_classes else None
     rows, held_back = train_validation_split(
         len(dataset), validation_fraction, split_seed, stratify=labels
     )

@@ -3,7 +3,26 @@
 from mirth.model.equinox_adapter import EquinoxNetwork
 from mirth.model.flax_adapters import FlaxLinenNetwork, FlaxNnxNetwork
 from mirth.model.images import LeNet
-from mirth.model.likelihoods import Categorical, HomoscedasticNormal, Likelihood, Normal
+from mirth.model.likelihoods import (
+    AsymmetricLaplace,
+    Bernoulli,
+    Beta,
+    Categorical,
+    Gamma,
+    HomoscedasticNormal,
+    Independent,
+    Laplace,
+    Likelihood,
+    LogNormal,
+    MultivariateNormal,
+    NegativeBinomial,
+    Normal,
+    NumericLikelihood,
+    Ordinal,
+    Poisson,
+    SeveralTargets,
+    StudentT,
+)
 from mirth.model.mlp import ACTIVATIONS, MLP
 from mirth.model.model import Model
 from mirth.model.network import FunctionalNetwork, Network
@@ -35,21 +54,35 @@ __all__ = [
     "StudentTPrior",
     "ACTIVATIONS",
     "MLP",
+    "AsymmetricLaplace",
+    "Bernoulli",
+    "Beta",
     "Categorical",
     "EquinoxNetwork",
     "FlaxLinenNetwork",
     "FlaxNnxNetwork",
     "FunctionalNetwork",
+    "Gamma",
     "HomoscedasticNormal",
+    "Independent",
+    "Laplace",
     "LeNet",
     "Likelihood",
+    "LogNormal",
     "Model",
+    "MultivariateNormal",
+    "NegativeBinomial",
     "Network",
     "Normal",
+    "NumericLikelihood",
     "NormalPrior",
+    "Ordinal",
+    "Poisson",
     "Prior",
     "ResNet7",
     "ResNet18",
+    "SeveralTargets",
+    "StudentT",
     "activation_bytes",
     "in_row_blocks",
 ]

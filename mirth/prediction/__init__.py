@@ -27,7 +27,7 @@ def make_predictive(
         New inputs, scaled as in the fit.
     **options : any
         Further arguments of :class:`Predictive`, or of :class:`CategoricalPredictive` if
-        ``model.likelihood.is_discrete``.
+        ``model.likelihood.has_classes``.
 
     Returns
     -------
@@ -50,5 +50,5 @@ def make_predictive(
     >>> make_predictive(model, one_draw, x).probabilities().shape
     (4, 2)
     """
-    kind = CategoricalPredictive if model.likelihood.is_discrete else Predictive
+    kind = CategoricalPredictive if model.likelihood.has_classes else Predictive
     return kind(model, draws, x, **options)

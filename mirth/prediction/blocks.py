@@ -195,7 +195,7 @@ class OutputBlocks:
             yield rows, outputs
 
     def components(
-        self, method: str, *row_arguments: Shaped[np.ndarray, " data"]
+        self, method: str, *row_arguments: Shaped[np.ndarray, "data ..."]
     ) -> Iterator[tuple[slice, Shaped[np.ndarray, "draws data ..."]]]:
         """Yield a likelihood method's value for each draw and real row, block by block.
 
@@ -203,8 +203,8 @@ class OutputBlocks:
         ----------
         method : str
             Name of a method of the likelihood that is elementwise over draws and rows.
-        *row_arguments : array of shape (rows,)
-            Further arguments, one value per row.
+        *row_arguments : array of shape (rows, ...)
+            Further arguments, row by row.
         """
         for rows, outputs in self:
             padded = [self.pad(values, rows) for values in row_arguments]

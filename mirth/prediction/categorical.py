@@ -46,7 +46,7 @@ class CategoricalPredictive:
     ------
     ValueError
         If the leading axes of ``draws`` differ, ``draws`` or ``x`` has numbers that are not finite,
-        ``x`` does not fit the network, or the likelihood is not discrete.
+        ``x`` does not fit the network, or the likelihood is none of classes.
 
     Examples
     --------
@@ -72,9 +72,9 @@ class CategoricalPredictive:
         max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         seed: int = 0,
     ) -> None:
-        if not model.likelihood.is_discrete:
+        if not model.likelihood.has_classes:
             raise ValueError(
-                f"model has the likelihood {model.likelihood!r} of a real target; use Predictive, "
+                f"model has the likelihood {model.likelihood!r} of numbers; use Predictive, "
                 "or make_predictive to choose by the likelihood."
             )
         self._num_classes = model.likelihood.num_classes  # type: ignore[attr-defined]

@@ -1,13 +1,15 @@
-r"""Continuous ranked probability score of a mixture of Normals.
+r"""Continuous ranked probability score of a mixture.
 
-.. math:: \mathrm{CRPS}(F, y) = \mathbb E|X - y| - \tfrac12 \mathbb E|X - X'|
+.. math:: \mathrm{CRPS}(F, y) = \int (F(z) - 1\{z \ge y\})^2 dz
+          = \mathbb E|X - y| - \tfrac12 \mathbb E|X - X'|
 
-with X and X' independent from F. Both expectations of a mixture of S Normals are sums of
+with X and X' independent from F. The integral is for any mixture; of counts it is a sum. Both
+expectations of a mixture of S Normals are sums of
 
 .. math:: A(m, s) = \mathbb E|m + s Z| = m (2 \Phi(m/s) - 1) + 2 s \varphi(m/s),
 
 S terms for the first and S^2 for the second (Grimit et al. 2006). For many components the second is
-the integral of F (1 - F) instead, by adaptive quadrature.
+the integral of F (1 - F) instead. All integrals are adaptive quadratures.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mirth.prediction.mixture import mixture_quantile
+
 Components = Float[Array, "draws data"]
 
 _RANKS = 5  # first panels: their edges are ranks of the lower ends, centres and upper ends
@@ -30,6 +34,9 @@ _ORDER = 12  # 13 nodes per panel
 _SPLITS = 4  # panels that are halved together
 _MAX_ROUNDS = 60
 _RELATIVE_ERROR = 1e-5  # as estimated
+_TAIL = 1e-4  # probability beyond the first and the last node: its square enters the score
+_MAX_TERMS = 512  # most counts whose probability is computed; beyond, each stands for several
+_CHUNK = 16  # counts that are computed together
 _HALF_ROOT = math.sqrt(0.5)  # Phi(z) = erfc(-z sqrt(1/2)) / 2
 
 
@@ -44,15 +51,18 @@ def mixture_crps(
 
     Parameters
     ----------
-    likelihood : Likelihood
-        Likelihood with ``location`` and ``scale`` of Normal components.
+    likelihood : NumericLikelihood
+        Likelihood of one target.
     outputs : array of shape (draws, rows, outputs)
         Outputs of all draws.
     y : array of shape (rows,)
         Targets in units of the network.
     by_pairs : bool
-        Whether the second term is the sum over pairs, or the integral.
+        Whether the second term of Normal components is the sum over pairs, or the integral.
     """
+    if not likelihood.has_normal_components:
+        score = _sum_over_counts if likelihood.has_counts else _integrate_square
+        return np.asarray(score(likelihood, outputs, y), np.float64)
     location, scale, terms = _components(likelihood, outputs, y)
     distance = np.mean(np.asarray(terms), axis=0, dtype=np.float64)
     if by_pairs:
@@ -126,7 +136,7 @@ def _integrate(location: Components, scale: Components) -> Float[Array, " data"]
 def _integrate_row(
     location: Float[Array, " draws"], scale: Float[Array, " draws"]
 ) -> Float[Array, ""]:
-    """Integrate F (1 - F), halving the panels with the largest errors until their sum is small."""
+    """Integrate F (1 - F)."""
     middle = jnp.mean(location)
 
     def integrand(z: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
@@ -134,6 +144,14 @@ def _integrate_row(
         side = jnp.where(z < middle, _HALF_ROOT, -_HALF_ROOT)[:, None]
         tail = 0.5 * jnp.mean(jax.lax.erfc(side * (location - z[:, None]) / scale), axis=1)
         return tail * (1 - tail)
+
+    return _adaptive(integrand, _first_edges(location, scale))
+
+
+def _adaptive(
+    integrand: Callable[[Array], Array], edges: Float[Array, " edges"]
+) -> Float[Array, ""]:
+    """Integrate, halving the panels with the largest errors until their sum is small."""
 
     def refine(state: tuple[_Panels, Array]) -> tuple[_Panels, Array]:
         panels, used = state
@@ -152,11 +170,67 @@ def _integrate_row(
         too_large = jnp.sum(panels.error) > _RELATIVE_ERROR * jnp.sum(panels.value)
         return too_large & (used < panels.left.shape[0])
 
-    edges = _first_edges(location, scale)
     first = _rule(integrand, edges[:-1], edges[1:])
     panels = _Panels(*(jnp.pad(values, (0, _MAX_ROUNDS * _SPLITS)) for values in first))
     panels, _ = jax.lax.while_loop(unfinished, refine, (panels, jnp.int32(edges.size - 1)))
     return jnp.sum(panels.value)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _integrate_square(
+    likelihood: Any, outputs: Float[Array, "draws data outputs"], y: Float[Array, " data"]
+) -> Float[Array, " data"]:
+    """Integrate the squared distance of F from the step at y, in each row."""
+    levels = (_TAIL, 0.5, 1 - _TAIL)
+    ends = jnp.stack([mixture_quantile(likelihood, outputs, level) for level in levels])
+
+    def one_row(row: tuple[Array, Array, Array]) -> Array:
+        outputs, y, (low, middle, high) = row
+
+        def integrand(z: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
+            below = jnp.mean(likelihood.cdf(outputs[:, None], z), axis=0)
+            return jnp.where(z < y, below, 1 - below) ** 2
+
+        edges = jnp.sort(jnp.stack([low, middle, jnp.clip(y, low, high), high]))
+        return _adaptive(integrand, edges) + _outside(y, low, high)
+
+    y = jnp.asarray(y, outputs.dtype)
+    return jax.lax.map(one_row, (jnp.swapaxes(outputs, 0, 1), y, ends.T))
+
+
+def _outside(y: Array, low: Array, high: Array) -> Array:
+    """Integrate over what lies between y and the ends, where F is 0 or 1."""
+    return jnp.maximum(low - y, 0) + jnp.maximum(y - high, 0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sum_over_counts(
+    likelihood: Any, outputs: Float[Array, "draws data outputs"], y: Float[Array, " data"]
+) -> Float[Array, " data"]:
+    """Sum the squared distance of F from the step at y over the counts, in each row."""
+    low, high = (mixture_quantile(likelihood, outputs, p) for p in (_TAIL, 1 - _TAIL))
+
+    def one_row(row: tuple[Array, Array, Array, Array]) -> Array:
+        outputs, y, low, high = row
+        stride = jnp.ceil(jnp.maximum(high - low, 1) / _MAX_TERMS)
+
+        def add(chunk: Array, total: Array) -> Array:
+            first = low + stride * (chunk * _CHUNK + jnp.arange(_CHUNK))
+            # A term stands for `width` counts from `first` on, by the one in their middle.
+            width = jnp.clip(high - first, 0, stride)
+            count = first + jnp.floor((width - 1) / 2)
+            below = jnp.mean(likelihood.cdf(outputs[:, None], count), axis=0)
+            after = jnp.clip(
+                first + width - jnp.maximum(y, first), 0, width
+            )  # of them at y or more
+            return total + jnp.sum((width - after) * below**2 + after * (1 - below) ** 2)
+
+        chunks = jnp.ceil((high - low) / (stride * _CHUNK)).astype(jnp.int32)
+        zero = jnp.zeros((), outputs.dtype)
+        return jax.lax.fori_loop(0, chunks, add, zero) + _outside(y, low, high)
+
+    y = jnp.asarray(y, outputs.dtype)
+    return jax.lax.map(one_row, (jnp.swapaxes(outputs, 0, 1), y, low, high))
 
 
 def _first_edges(

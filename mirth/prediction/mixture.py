@@ -1,4 +1,4 @@
-"""What mixtures of any likelihood share: log probabilities per draw, and samples."""
+"""What mixtures of any likelihood share: log probabilities per draw, quantiles, samples."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scipy.special import logsumexp
 
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.types import Key
-from mirth.model import Likelihood
+from mirth.model import Likelihood, NumericLikelihood
 from mirth.prediction.blocks import OutputBlocks, even_share
 
 _ORDER, _NOISE = 0, 1  # what the keys of a sample are for
 
 
 def log_prob_per_draw(
-    blocks: OutputBlocks, y: Shaped[np.ndarray, " data"]
+    blocks: OutputBlocks, y: Shaped[np.ndarray, "data ..."]
 ) -> Float[np.ndarray, "draws data"]:
     """Log probability (density) of each row's ``y`` under each draw, in units of the network."""
     result = np.empty((blocks.num_draws, blocks.num_rows))
@@ -28,7 +28,7 @@ def log_prob_per_draw(
     return result
 
 
-def log_prob(blocks: OutputBlocks, y: Shaped[np.ndarray, " data"]) -> Float[np.ndarray, " data"]:
+def log_prob(blocks: OutputBlocks, y: Shaped[np.ndarray, "data ..."]) -> Float[np.ndarray, " data"]:
     r"""Log probability (density) of the mixture, :math:`\log \frac1S \sum_s p(y | \theta_s)`."""
     result = np.empty(blocks.num_rows)
     for rows, values in blocks.components("log_prob", y):
@@ -36,7 +36,43 @@ def log_prob(blocks: OutputBlocks, y: Shaped[np.ndarray, " data"]) -> Float[np.n
     return result - np.log(blocks.num_draws)
 
 
-def sample(blocks: OutputBlocks, num_samples: int, seed: int) -> Shaped[np.ndarray, "samples data"]:
+@functools.partial(jax.jit, static_argnums=0)
+def mixture_quantile(
+    likelihood: NumericLikelihood,
+    outputs: Float[Array, "draws data outputs"],
+    level: Float[Array, ""],
+) -> Float[Array, " data"]:
+    r"""Solve :math:`\frac1S \sum_s F_s(q) = p` for each row.
+
+    The smallest lower and the largest upper end of the components' brackets bracket the root.
+
+    Parameters
+    ----------
+    likelihood : NumericLikelihood
+        Likelihood of one target.
+    outputs : array of shape (draws, rows, outputs)
+        Outputs of all draws.
+    level : scalar
+        Level p, in (0, 1).
+
+    Returns
+    -------
+    array of shape (rows,)
+        Quantiles q in units of the network, to the resolution of the floating point numbers; of
+        counts the smallest one with a probability of at least p up to it.
+    """
+    low, high = likelihood.bracket(outputs, level)
+    return likelihood.invert(
+        lambda y: jnp.mean(likelihood.cdf(outputs, y), axis=0),
+        level,
+        jnp.min(low, axis=0),
+        jnp.max(high, axis=0),
+    )
+
+
+def sample(
+    blocks: OutputBlocks, num_samples: int, seed: int
+) -> Shaped[np.ndarray, "samples data ..."]:
     """Sample the mixture: one draw of the parameters per sample, the same for all rows.
 
     Draws are taken in random order, each again only after all others, so any number of samples
@@ -54,7 +90,7 @@ def sample(blocks: OutputBlocks, num_samples: int, seed: int) -> Shaped[np.ndarr
 
     Returns
     -------
-    array of shape (num_samples, rows)
+    array of shape (num_samples, rows) or (num_samples, rows, targets)
         Values in units of the network, or class indices.
     """
     root = purpose_key(seed, Purpose.PREDICTION)
@@ -63,8 +99,10 @@ def sample(blocks: OutputBlocks, num_samples: int, seed: int) -> Shaped[np.ndarr
     picks = order[np.arange(num_samples) % blocks.num_draws]
     if num_samples < blocks.num_draws:  # the other draws need not be evaluated
         blocks, picks = blocks.select(picks), np.arange(num_samples)
-    is_discrete = blocks.likelihood.is_discrete
-    result = np.empty((num_samples, blocks.num_rows), np.int64 if is_discrete else np.float64)
+    likelihood = blocks.likelihood
+    shape = () if likelihood.has_classes else likelihood.target_shape
+    dtype = np.int64 if likelihood.has_classes else np.float64
+    result = np.empty((num_samples, blocks.num_rows, *shape), dtype)
     limit = blocks.max_buffer_bytes // (blocks.output_bytes * blocks.plan.rows)
     size = even_share(num_samples, limit)
     for rows, outputs in blocks:
@@ -72,7 +110,7 @@ def sample(blocks: OutputBlocks, num_samples: int, seed: int) -> Shaped[np.ndarr
             count = min(size, num_samples - first)
             # All passes have one shape, for one compilation; the last one is cut.
             chosen = np.resize(picks[first : first + count], size)
-            values = _sample_block(blocks.likelihood, noise_key, outputs, chosen, first, rows.start)
+            values = _sample_block(likelihood, noise_key, outputs, chosen, first, rows.start)
             kept = np.asarray(values)[:count, : rows.stop - rows.start]
             result[first : first + count, rows] = kept
     return result
@@ -86,7 +124,7 @@ def _sample_block(
     picks: Int[Array, " samples"],
     first_sample: Int[Array, ""],
     first_row: Int[Array, ""],
-) -> Shaped[Array, "samples data"]:
+) -> Shaped[Array, "samples data ..."]:
     """Sample once per pick and row."""
     rows = first_row + jnp.arange(outputs.shape[1])
 

@@ -231,5 +231,7 @@ def test_likelihood_objects(table: Table, labels: np.ndarray, tiny: dict[str, An
     too_few = BNNClassifier(**tiny, likelihood=mirth.Categorical(num_classes=2))
     with pytest.raises(ValueError, match=r"num_classes=2, but y has 3 classes; leave"):
         too_few.fit(table[0], labels)
-    with pytest.raises(TypeError, match="must be 'categorical' or Categorical"):
+    with pytest.raises(
+        TypeError, match=r"must be a name \(categorical, bernoulli, ordinal\) or an"
+    ):
         BNNClassifier(**tiny, likelihood=mirth.Normal()).fit(table[0], labels)

@@ -29,8 +29,8 @@ def model(likelihood: Any) -> mirth.Model:
 def test_targets_that_the_likelihood_does_not_have(likelihood: Any, y: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mirth.infer(model(likelihood), mirth.Dataset(X, y))
-    good = mirth.Dataset(X, CLASSES if likelihood.is_discrete else np.zeros(12))
-    if likelihood.num_outputs == 3 or not likelihood.is_discrete:
+    good = mirth.Dataset(X, CLASSES if likelihood.has_classes else np.zeros(12))
+    if likelihood.num_outputs == 3 or not likelihood.has_classes:
         with pytest.raises(ValueError, match=message):
             mirth.infer(model(likelihood), good, validation=mirth.Dataset(X, y))
 

@@ -35,7 +35,7 @@ def with_and_without(monkeypatch, network, likelihood, num_rows, num_features, d
     """Value and gradient by the kernel and by XLA."""
     rng = np.random.default_rng(num_rows)
     x = rng.normal(size=(num_rows, num_features)).astype(dtype)
-    if likelihood.is_discrete:
+    if likelihood.has_classes:
         y = rng.integers(0, likelihood.num_outputs, size=num_rows)
     else:
         y = rng.normal(size=num_rows).astype(dtype)

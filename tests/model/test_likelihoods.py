@@ -63,7 +63,7 @@ def test_normal_samples_have_its_moments(likelihood):
 @pytest.mark.parametrize("likelihood", [*NORMALS, Categorical(num_classes=2)])
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_values_and_gradients_are_finite_at_extreme_outputs(likelihood, size):
-    y = jnp.array([1]) if likelihood.is_discrete else jnp.array([0.5])
+    y = jnp.array([1]) if likelihood.has_classes else jnp.array([0.5])
     grids = np.array([[0, size], [size, 0], [size, size], [size, -size]], dtype=np.float32)
     value_and_grad = jax.jit(jax.value_and_grad(lambda o: likelihood.log_prob(o[None], y)[0]))
     for outputs in grids:
@@ -97,26 +97,6 @@ def test_normal_quantile_takes_one_level_per_row():
     levels = jnp.array([0.1, 0.5, 0.9])
     each = [Normal().quantile(OUTPUTS[i : i + 1], levels[i])[0] for i in range(3)]
     np.testing.assert_allclose(Normal().quantile(OUTPUTS, levels), each, rtol=1e-6)
-
-
-@pytest.mark.parametrize("likelihood", [NORMALS[2], Categorical(num_classes=3)])
-def test_leading_axes_are_mapped_over(likelihood):
-    num_outputs = likelihood.num_outputs + likelihood.num_shared
-    outputs = np.random.default_rng(0).normal(size=(2, 4, 5, num_outputs)).astype(np.float32)
-    y = np.array([0, 1, 0, 1, 1])
-
-    @jax.jit
-    def all_of(outputs):
-        return (
-            likelihood.log_prob(outputs, y),
-            likelihood.mean(outputs),
-            likelihood.variance(outputs),
-        )
-
-    for whole, part in zip(all_of(outputs), all_of(outputs[1, 2]), strict=True):
-        assert whole.shape[:3] == (2, 4, 5)
-        np.testing.assert_allclose(whole[1, 2], part, rtol=1e-5, atol=1e-6)
-    assert jax.eval_shape(likelihood.sample, jax.random.key(1), outputs).shape == (2, 4, 5)
 
 
 def test_categorical_is_a_softmax_that_sums_to_one():

@@ -36,7 +36,7 @@ def problem(network, likelihood, num_rows=9, num_features=3):
     x = jnp.asarray(rng.normal(size=(num_rows, num_features)), dtype=float)
     params = some_params(network, x)
     shared = jnp.asarray(rng.normal(size=likelihood.num_shared), dtype=float)
-    if likelihood.is_discrete:
+    if likelihood.has_classes:
         y = jnp.asarray(rng.integers(0, likelihood.num_outputs, size=num_rows))
     else:
         y = jnp.asarray(rng.normal(size=num_rows), dtype=float)

@@ -1,10 +1,10 @@
-"""Quantiles of a mixture by root finding on its distribution function."""
+"""Where a monotone function of many rows passes zero, or a yes-or-no question turns to yes."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 _MAX_STEPS = 100  # bisection alone needs about 30 in float32
 
-Rows = Float[Array, " data"]
+Rows = Float[Array, "..."]
 
 
 class _Bracket(NamedTuple):
@@ -23,47 +23,47 @@ class _Bracket(NamedTuple):
     b: Rows
     f_b: Rows
     fraction: Rows
-    done: Bool[Array, " data"]
+    done: Bool[Array, "..."]
     step: Array
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def mixture_quantile(
-    likelihood: Any, outputs: Float[Array, "draws data outputs"], level: Float[Array, ""]
+def find_root(
+    residual: Callable[[Rows], Rows], low: Rows, high: Rows, *, near_zero: float = 1e-3
 ) -> Rows:
-    r"""Solve :math:`\frac1S \sum_s F_s(q) = p` for each row.
+    """Find the root of an increasing function in each row.
 
-    The smallest and the largest quantile of the components bracket the root. Chandrupatla's method
-    narrows the bracket by inverse quadratic interpolation where the residuals allow it and by
-    bisection elsewhere, so flat stretches between modes and steep steps cost a few bisections.
+    Chandrupatla's method narrows the bracket by inverse quadratic interpolation where the
+    residuals allow it and by bisection elsewhere, so flat stretches and steep steps cost a few
+    bisections.
 
     Parameters
     ----------
-    likelihood : Likelihood
-        Continuous likelihood with ``cdf`` and ``quantile``.
-    outputs : array of shape (draws, rows, outputs)
-        Outputs of all draws.
-    level : scalar
-        Level p, in (0, 1).
+    residual : callable
+        Function of an array of the shape of ``low``, elementwise.
+    low, high : array
+        Ends with ``residual(low) <= 0 <= residual(high)``; rounding may turn these signs.
+    near_zero : float, default=1e-3
+        A root of a smaller size than this share of ``high - low`` is found to the resolution of
+        that share: around zero a relative one would go on to the smallest numbers there are.
+        0 is right where they matter.
 
     Returns
     -------
-    array of shape (rows,)
-        Quantiles q in units of the network, to the resolution of the floating point numbers.
+    array
+        Roots, to the resolution of the floating point numbers.
 
     References
     ----------
     .. [1] Chandrupatla, "A new hybrid quadratic/bisection algorithm for finding the zero of a
        nonlinear function without using derivatives", Advances in Engineering Software 28 (1997).
+
+    Examples
+    --------
+    >>> find_root(lambda x: x**3 - 8, jnp.zeros(1), jnp.full(1, 9.0))
+    Array([2.], dtype=float32)
     """
-
-    def residual(y: Rows) -> Rows:
-        return jnp.mean(likelihood.cdf(outputs, y), axis=0) - level
-
-    ends = likelihood.quantile(outputs, level)
-    low, high = jnp.min(ends, axis=0), jnp.max(ends, axis=0)
     # The signs hold in exact arithmetic; rounding must not turn them.
-    tiny = jnp.finfo(outputs.dtype).tiny
+    tiny = jnp.finfo(low.dtype).tiny
     start = _Bracket(
         low,
         jnp.minimum(residual(low), -tiny),
@@ -73,8 +73,7 @@ def mixture_quantile(
         low == high,
         jnp.zeros((), jnp.int32),
     )
-    # Around zero a relative tolerance alone would go on to the smallest numbers there are.
-    floor = 1e-3 * (high - low)
+    floor = jnp.maximum(near_zero * (high - low), tiny)
     end = jax.lax.while_loop(
         lambda bracket: ~jnp.all(bracket.done) & (bracket.step < _MAX_STEPS),
         functools.partial(_narrow, residual, floor),
@@ -112,3 +111,42 @@ def _narrow(residual: Callable[[Rows], Rows], floor: Rows, bracket: _Bracket) ->
         narrowed,
         bracket,
     )
+
+
+def smallest_integer(
+    is_reached: Callable[[Rows], Bool[Array, "..."]], low: Rows, high: Rows
+) -> Rows:
+    """Find the smallest whole number at which a question is answered yes, in each row.
+
+    Parameters
+    ----------
+    is_reached : callable
+        Function of an array of the shape of ``low``, elementwise; once yes, it stays yes.
+    low, high : array
+        Ends; below ``low`` the answer is no, at ``high`` it is yes.
+
+    Returns
+    -------
+    array
+        Whole numbers as floating point numbers; beyond 1 / eps to their resolution.
+
+    Examples
+    --------
+    >>> smallest_integer(lambda k: k**2 >= 30, jnp.zeros(1), jnp.full(1, 100.0))
+    Array([6.], dtype=float32)
+    """
+
+    def middle(ends: tuple[Rows, Rows]) -> tuple[Rows, Array]:
+        between = jnp.floor((ends[0] + ends[1]) / 2)
+        return between, (between > ends[0]) & (between < ends[1])
+
+    def halve(ends: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
+        (no, yes), (between, is_open) = ends, middle(ends)
+        reached = is_reached(between)
+        return (
+            jnp.where(is_open & ~reached, between, no),
+            jnp.where(is_open & reached, between, yes),
+        )
+
+    ends = (jnp.ceil(low) - 1, jnp.ceil(high))
+    return jax.lax.while_loop(lambda ends: jnp.any(middle(ends)[1]), halve, ends)[1]
