@@ -48,16 +48,16 @@ from mirth.prediction import CategoricalPredictive, Predictive, make_predictive
 from mirth.samplers import MCLMC, MILETuner, StochasticMCLMC
 
 if TYPE_CHECKING:
-    from mirth.estimators import BNNClassifier, BNNRegressor
+    from mirth.estimators import BNNClassifier, BNNRegressor, load
 
 __version__ = "0.1.0"
 
 # Estimators import scikit-learn's base classes, and these pandas: only on first use.
-_LAZY = {"BNNRegressor": "mirth.estimators", "BNNClassifier": "mirth.estimators"}
+_LAZY = dict.fromkeys(("BNNRegressor", "BNNClassifier", "load"), "mirth.estimators")
 
 
 def __getattr__(name: str) -> Any:
-    """Import an estimator when it is first asked for."""
+    """Import what belongs to the estimators when it is first asked for."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'mirth' has no attribute {name!r}")
@@ -107,5 +107,6 @@ __all__ = [
     "TensorBoardMonitor",
     "configure_cpu_devices",
     "infer",
+    "load",
     "make_predictive",
 ]

@@ -2,7 +2,7 @@
 
 from mirth.estimators.classifier import BNNClassifier, EntropySplit
 from mirth.estimators.diagnostics import Diagnostics, diagnose
-from mirth.estimators.persistence import load_estimator, save_estimator
+from mirth.estimators.persistence import load
 from mirth.estimators.regressor import BNNRegressor, VarianceSplit
 
 __all__ = [
@@ -12,6 +12,5 @@ __all__ = [
     "EntropySplit",
     "VarianceSplit",
     "diagnose",
-    "load_estimator",
-    "save_estimator",
+    "load",
 ]

@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
 from mirth.core.outcomes import MirthWarning
 from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
+from mirth.estimators._archive import write_estimator
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
 from mirth.inference import (
     MILE,
@@ -144,6 +145,38 @@ class BaseBNN(BaseEstimator):
         if self._diagnostics is None:
             self._diagnostics = diagnose(self.posterior_, self._diagnostic_rows)
         return self._diagnostics
+
+    def save(self, path: str | Path) -> None:
+        """Save the fitted estimator in one file; :func:`mirth.load` gives it back.
+
+        The file is a zip archive of a JSON manifest and arrays, without pickle. It is written under
+        another name, forced to the disk and renamed, so that an older model of this name is kept
+        until the new one is whole.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, such as ``"model.mirth"``. Its folder is made if it is missing; an older model
+            is replaced, anything else is not.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        IsADirectoryError, FileExistsError
+            If the path is a folder, or a file that is no model.
+        OSError
+            If the file cannot be written, as on a full disk; an older one is still there.
+        TypeError
+            If a part cannot be saved, such as a likelihood of one's own; the text names it.
+
+        Notes
+        -----
+        A ``RandomState`` given as ``random_state``, the ``run_directory``, the ``draws_store`` and
+        the ``monitors`` are not kept: these parameters are None when loaded.
+        """
+        check_is_fitted(self, "posterior_")
+        write_estimator(self, path)
 
     def as_deep_ensemble(self) -> Self:
         """Give the deep ensemble that the chains started from, as a fitted estimator.
