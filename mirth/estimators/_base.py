@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import copy
 import numbers
@@ -23,6 +24,7 @@ from mirth.core.outcomes import MirthWarning
 from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
 from mirth.estimators._archive import write_estimator
+from mirth.estimators.compression import CompressionReport, compress_posterior
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
 from mirth.inference import (
     MILE,
@@ -61,6 +63,7 @@ class BaseBNN(BaseEstimator):
     draws_store: str | Path | None
 
     posterior_: Posterior
+    compression_: CompressionReport
 
     def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
         """Scale the inputs, sample the posterior, judge the chains."""
@@ -177,6 +180,59 @@ class BaseBNN(BaseEstimator):
         """
         check_is_fitted(self, "posterior_")
         write_estimator(self, path)
+
+    def compress(
+        self, n_draws: int = 20, *, dtype: str = "float16", X: Any = None, y: Any = None
+    ) -> Self:
+        """Give a fitted copy with fewer draws in fewer bits, to keep or to ship.
+
+        Rows that were not fitted, X and y, let it choose the draws that predict best together;
+        without them the draws are equally spaced. Predictions compute in float32 all the same.
+
+        Parameters
+        ----------
+        n_draws : int, default=20
+            Draws to keep per chain.
+        dtype : {"float16", "bfloat16", "float32"}, default="float16"
+            Type of the draws. ``"bfloat16"`` has three digits less, for weights above 65504.
+        X : array-like of shape (rows, features), optional
+            Inputs of rows that were not fitted; some hundred are enough.
+        y : array-like of shape (rows,), optional
+            Their targets.
+
+        Returns
+        -------
+        estimator
+            The copy. Its ``compression_`` says what was lost, and so does its ``diagnostics_``.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many draws, a draw is too large for ``dtype``, or only one of X and
+            y is given.
+        """
+        check_is_fitted(self, "posterior_")
+        if (X is None) != (y is None):
+            raise ValueError("compress needs both X and y, rows that were not fitted, or neither.")
+        rows = (self._diagnostic_rows, None) if X is None else self._scaled_rows(X, y)
+        other = copy.copy(self)
+        other.posterior_, other.compression_ = compress_posterior(
+            self.posterior_, *rows, n_draws=n_draws, dtype=dtype, seed=self.seed_
+        )
+        other._diagnostics = None
+        return other
+
+    def _scaled_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Check rows with targets that are not those of a fit, and give them as the model sees."""
+        with _text_explained():
+            X, y = validate_data(
+                self, X, y, dtype=np.float64, y_numeric=self._is_numeric, reset=False
+            )
+        return self.x_scaler_.transform(X), self._scaled_target(y)
+
+    @abc.abstractmethod
+    def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        """Bring targets into the form that the model is fitted to."""
 
     def as_deep_ensemble(self) -> Self:
         """Give the deep ensemble that the chains started from, as a fitted estimator.

@@ -22,6 +22,7 @@ import mirth.inference
 import mirth.model
 from mirth.core.outcomes import ChainVerdict
 from mirth.core.stored import StoredArray
+from mirth.estimators.compression import CompressionReport
 from mirth.estimators.diagnostics import Diagnostics
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -46,7 +47,7 @@ def known_types() -> dict[str, type]:
     ]
     kinds = [thing for thing in public if isinstance(thing, type)]
     kinds = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
-    return {kind.__name__: kind for kind in (*kinds, Diagnostics, ChainVerdict)}
+    return {kind.__name__: kind for kind in (*kinds, CompressionReport, Diagnostics, ChainVerdict)}
 
 
 def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -170,6 +170,15 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
             )
         return self._fit(X, encoded, self._resolve_likelihood(), sample_weight)
 
+    def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y has the label {str(unknown[0])!r}, which was not fitted; drop these rows. Known: "
+                f"{', '.join(map(str, self.classes_))}."
+            )
+        return np.searchsorted(self.classes_, y)
+
     def _resolve_likelihood(self) -> Likelihood:
         num_classes = len(self.classes_)
         if isinstance(self.likelihood, str):

@@ -203,7 +203,10 @@ class BNNRegressor(RegressorMixin, BaseBNN):
             else Standardizer(np.zeros(1), np.ones(1))
         )
         likelihood = resolve_likelihood(self.likelihood, LIKELIHOODS)
-        return self._fit(X, self.y_scaler_.transform(y), likelihood, sample_weight)
+        return self._fit(X, self._scaled_target(y), likelihood, sample_weight)
+
+    def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        return self.y_scaler_.transform(y)
 
     def predict_dist(self, X: Any) -> Predictive:
         """Predictive distribution of each row.
