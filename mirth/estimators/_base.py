@@ -26,6 +26,7 @@ from mirth.data import Dataset, Standardizer
 from mirth.estimators._archive import write_estimator
 from mirth.estimators.compression import CompressionReport, compress_posterior
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
+from mirth.estimators.export import predictive_program, write_program
 from mirth.inference import (
     MILE,
     SGMCMC,
@@ -221,6 +222,12 @@ class BaseBNN(BaseEstimator):
         )
         other._diagnostics = None
         return other
+
+    def _export(self, path: str | Path, summarize: Any) -> None:
+        """Write the program from raw inputs to what ``summarize`` makes of the outputs."""
+        check_is_fitted(self, "posterior_")
+        program = predictive_program(self.model_, self.posterior_.draws, self.x_scaler_, summarize)
+        write_program(path, program, self.n_features_in_)
 
     def _scaled_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check rows with targets that are not those of a fit, and give them as the model sees."""

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from mirth.core.validation import check_name
 from mirth.estimators._base import BaseBNN
+from mirth.estimators.export import summarize_classes
 from mirth.inference import MILE, Monitor
 from mirth.model import Categorical, Likelihood, Prior
 from mirth.prediction import CategoricalPredictive
@@ -174,8 +175,8 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y has the label {str(unknown[0])!r}, which was not fitted; drop these rows. Known: "
-                f"{', '.join(map(str, self.classes_))}."
+                f"y has the label {str(unknown[0])!r}, which was not fitted; drop these rows. "
+                f"Known: {', '.join(map(str, self.classes_))}."
             )
         return np.searchsorted(self.classes_, y)
 
@@ -222,6 +223,34 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
             Columns in the order of ``classes_``.
         """
         return self.predict_dist(X).probabilities()
+
+    def export(self, path: str | Path) -> None:
+        """Write the predictive distribution as one program that runs without mirth.
+
+        The program takes rows in the units of X, float32 of shape (rows, features) with any number
+        of rows, and a dictionary of ``probabilities`` of shape (rows, classes),
+        columns in the order of ``classes_``.
+        The outputs of all draws for all rows are held at once, so
+        compress first, and send large tables in parts.
+
+        Parameters
+        ----------
+        path : str or path
+            ``*.stablehlo`` for what ``jax.export.deserialize`` reads, for CPU, CUDA, ROCm and TPU;
+            ``*.onnx`` for ONNX, which needs ``mirth[onnx]``. An older file is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the file name ends otherwise.
+        ModuleNotFoundError
+            If the converter to ONNX is missing.
+        OSError
+            If the file cannot be written; an older one is still there.
+        """
+        self._export(path, summarize_classes)
 
     def predict(self, X: Any) -> np.ndarray:
         """Label with the highest averaged probability.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,6 +15,7 @@ from sklearn.utils import check_random_state
 from mirth.core.validation import check_int, check_real
 from mirth.data import Standardizer
 from mirth.estimators._base import BaseBNN, resolve_likelihood
+from mirth.estimators.export import summarize_target
 from mirth.inference import MILE, Monitor
 from mirth.model import HomoscedasticNormal, Likelihood, Normal, Prior
 from mirth.prediction import Predictive
@@ -283,9 +285,41 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         array of shape (rows, quantiles)
             In the units of y.
         """
-        for level in np.atleast_1d(quantiles):
-            check_real("quantiles", level, low=0, high=1, low_open=True, high_open=True)
-        return self.predict_dist(X).quantile(np.atleast_1d(quantiles))
+        return self.predict_dist(X).quantile(_check_levels(quantiles))
+
+    def export(self, path: str | Path, *, quantiles: Any = (0.05, 0.5, 0.95)) -> None:
+        """Write the predictive distribution as one program that runs without mirth.
+
+        The program takes rows in the units of X, float32 of shape (rows, features) with any number
+        of rows, and a dictionary of ``mean`` and ``std`` of shape (rows,) and
+        ``quantiles`` of shape (rows, quantiles), in the units of y.
+        The outputs of all draws for all rows are held at once, so
+        compress first, and send large tables in parts.
+
+        Parameters
+        ----------
+        path : str or path
+            ``*.stablehlo`` for what ``jax.export.deserialize`` reads, for CPU, CUDA, ROCm and TPU;
+            ``*.onnx`` for ONNX, which needs ``mirth[onnx]``. An older file is replaced.
+        quantiles : sequence of float, default=(0.05, 0.5, 0.95)
+            Probabilities below the values that the program gives.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the file name ends otherwise, or a quantile is outside (0, 1).
+        ModuleNotFoundError
+            If the converter to ONNX is missing.
+        OSError
+            If the file cannot be written; an older one is still there.
+        """
+        levels = tuple(float(level) for level in _check_levels(quantiles))
+        shift, scale = (float(s[0]) for s in self._target_scaling())
+        self._export(
+            path, functools.partial(summarize_target, shift=shift, scale=scale, levels=levels)
+        )
 
     def predict_uncertainty(self, X: Any) -> VarianceSplit:
         """Predictive variance, split into noise and disagreement of the draws.
@@ -323,3 +357,10 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         check_int("n_draws", n_draws, minimum=1)
         seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
         return self.predict_dist(X).sample(n_draws, seed=seed)
+
+
+def _check_levels(quantiles: Any) -> np.ndarray:
+    levels = np.atleast_1d(quantiles)
+    for level in levels:
+        check_real("quantiles", level, low=0, high=1, low_open=True, high_open=True)
+    return levels
