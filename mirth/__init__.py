@@ -48,12 +48,12 @@ from mirth.prediction import CategoricalPredictive, Predictive, make_predictive
 from mirth.samplers import MCLMC, MILETuner, StochasticMCLMC
 
 if TYPE_CHECKING:
-    from mirth.estimators import BNNClassifier, BNNRegressor, load
+    from mirth.estimators import BNNClassifier, BNNRegressor, load, to_arviz
 
 __version__ = "0.1.0"
 
 # Estimators import scikit-learn's base classes, and these pandas: only on first use.
-_LAZY = dict.fromkeys(("BNNRegressor", "BNNClassifier", "load"), "mirth.estimators")
+_LAZY = dict.fromkeys(("BNNRegressor", "BNNClassifier", "load", "to_arviz"), "mirth.estimators")
 
 
 def __getattr__(name: str) -> Any:
@@ -109,4 +109,5 @@ __all__ = [
     "infer",
     "load",
     "make_predictive",
+    "to_arviz",
 ]

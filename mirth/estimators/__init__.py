@@ -1,5 +1,6 @@
 """The scikit-learn face: estimators for tables."""
 
+from mirth.estimators.arviz_export import to_arviz
 from mirth.estimators.classifier import BNNClassifier, EntropySplit
 from mirth.estimators.diagnostics import Diagnostics, diagnose
 from mirth.estimators.persistence import load
@@ -13,4 +14,5 @@ __all__ = [
     "VarianceSplit",
     "diagnose",
     "load",
+    "to_arviz",
 ]

@@ -9,7 +9,7 @@ import numbers
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -24,6 +24,7 @@ from mirth.core.outcomes import MirthWarning
 from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
 from mirth.estimators._archive import write_estimator
+from mirth.estimators.arviz_export import arviz_tree
 from mirth.estimators.compression import CompressionReport, compress_posterior
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
 from mirth.estimators.export import predictive_program, write_program
@@ -40,6 +41,9 @@ from mirth.inference import (
 from mirth.inference.infer import RANGES
 from mirth.model import MLP, Likelihood, Model, NormalPrior, Prior
 from mirth.prediction import make_predictive
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 PRIORS = {"normal": NormalPrior}
 """Priors by name."""
@@ -229,17 +233,73 @@ class BaseBNN(BaseEstimator):
         program = predictive_program(self.model_, self.posterior_.draws, self.x_scaler_, summarize)
         write_program(path, program, self.n_features_in_)
 
+    def to_arviz(
+        self, X: Any, y: Any, *, n_rows: int | None = 50, n_weights: int | None = 20, seed: int = 0
+    ) -> xr.DataTree:
+        """Give the draws as ArviZ reads them, in the units of X and y; needs ``mirth[arviz]``.
+
+        An estimator keeps no targets, so the rows are given: those of the fit, for leave-one-out
+        scores and checks of the posterior predictive. Groups and variables are those of
+        :func:`mirth.to_arviz`; labels are given as positions in ``classes_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            Inputs.
+        y : array-like of shape (rows,)
+            Targets.
+        n_rows : int or None, default=50
+            Rows of the predictive mean in the posterior group, equally spaced; None means all.
+        n_weights : int or None, default=20
+            Weights in the posterior group, drawn at random; None means all.
+        seed : int, default=0
+            Seed of the targets of the posterior predictive and of the choice of weights.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the groups posterior, sample_stats, log_likelihood, posterior_predictive and
+            observed_data.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If arviz-base is missing.
+        """
+        check_is_fitted(self, "posterior_")
+        X, y = self._checked_rows(X, y)
+        return arviz_tree(
+            self.posterior_,
+            self.predict_dist(X),
+            self._observed_target(y),
+            n_rows=n_rows,
+            n_weights=n_weights,
+            seed=seed,
+            classes=getattr(self, "classes_", None),
+        )
+
     def _scaled_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Check rows with targets that are not those of a fit, and give them as the model sees."""
+        """Check rows with targets and give them as the model sees them."""
+        X, y = self._checked_rows(X, y)
+        return self.x_scaler_.transform(X), self._scaled_target(y)
+
+    def _checked_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         with _text_explained():
-            X, y = validate_data(
+            return validate_data(
                 self, X, y, dtype=np.float64, y_numeric=self._is_numeric, reset=False
             )
-        return self.x_scaler_.transform(X), self._scaled_target(y)
 
     @abc.abstractmethod
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:
         """Bring targets into the form that the model is fitted to."""
+
+    def _observed_target(self, y: np.ndarray) -> np.ndarray:
+        """Bring targets into the units of ``predict_dist``."""
+        return self._scaled_target(y)
+
+    @abc.abstractmethod
+    def predict_dist(self, X: Any) -> Any:
+        """Predictive distribution of each row."""
 
     def as_deep_ensemble(self) -> Self:
         """Give the deep ensemble that the chains started from, as a fitted estimator.

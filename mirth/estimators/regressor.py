@@ -210,6 +210,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:
         return self.y_scaler_.transform(y)
 
+    def _observed_target(self, y: np.ndarray) -> np.ndarray:
+        return y
+
     def predict_dist(self, X: Any) -> Predictive:
         """Predictive distribution of each row.
 
