@@ -18,7 +18,7 @@ SHORT = (
 )
 
 
-def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilation_cache: None) -> None:
+def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unoptimised: None) -> None:
     monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.S))
     assert FIT in code
