@@ -69,16 +69,16 @@ from mirth.prediction import CategoricalPredictive, Predictive, make_predictive
 from mirth.samplers import MCLMC, MILETuner, StochasticMCLMC
 
 if TYPE_CHECKING:
-    from mirth.estimators import BNNClassifier, BNNRegressor
+    from mirth.estimators import BNNClassifier, BNNRegressor, load, to_arviz
 
 __version__ = "0.1.0"
 
 # Estimators import scikit-learn's base classes, and these pandas: only on first use.
-_LAZY = {"BNNRegressor": "mirth.estimators", "BNNClassifier": "mirth.estimators"}
+_LAZY = dict.fromkeys(("BNNRegressor", "BNNClassifier", "load", "to_arviz"), "mirth.estimators")
 
 
 def __getattr__(name: str) -> Any:
-    """Import an estimator when it is first asked for."""
+    """Import what belongs to the estimators when it is first asked for."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'mirth' has no attribute {name!r}")
@@ -96,31 +96,33 @@ __all__ = [
     "SGMCMC",
     "SMILE",
     "ArrayStream",
+    "AsymmetricLaplace",
     "Auto",
     "BNNClassifier",
     "BNNRegressor",
     "Batch",
     "BatchStream",
-    "AsymmetricLaplace",
-    "BNNClassifier",
-    "BNNRegressor",
-    "Batch",
     "Bernoulli",
     "Beta",
     "Categorical",
     "CategoricalPredictive",
+    "CauchyPrior",
     "ChainVerdict",
     "ChainsReport",
     "Dataset",
     "DeepEnsemble",
     "EquinoxNetwork",
+    "FanInNormalPrior",
     "FlaxLinenNetwork",
     "FlaxNnxNetwork",
     "FunctionalNetwork",
     "Gamma",
+    "HierarchicalNormalPrior",
     "HomoscedasticNormal",
+    "HorseshoePrior",
     "Independent",
     "Laplace",
+    "LaplacePrior",
     "LeNet",
     "LogNormal",
     "MILETuner",
@@ -132,27 +134,24 @@ __all__ = [
     "NegativeBinomial",
     "Normal",
     "NormalPrior",
-    "CauchyPrior",
-    "FanInNormalPrior",
-    "HierarchicalNormalPrior",
-    "HorseshoePrior",
-    "LaplacePrior",
-    "PriorMap",
-    "RegularisedHorseshoePrior",
-    "StudentTPrior",
     "Ordinal",
     "Placement",
     "Poisson",
     "Posterior",
     "Predictive",
-    "ResNet7",
+    "PriorMap",
+    "RegularisedHorseshoePrior",
     "ResNet18",
+    "ResNet7",
     "RunInterrupted",
     "SamplingError",
     "StochasticMCLMC",
     "StudentT",
+    "StudentTPrior",
     "TensorBoardMonitor",
     "configure_cpu_devices",
     "infer",
+    "load",
     "make_predictive",
+    "to_arviz",
 ]

@@ -28,7 +28,7 @@ import mirth.experiments
 from mirth.cli import app
 from mirth.cli import status as reader
 from mirth.core.outcomes import RunInterrupted
-from mirth.estimators import load_estimator
+from mirth.estimators import load
 from mirth.experiments import fit_table
 from mirth.experiments.config import parse_config
 from mirth.inference.progress import LineMonitor
@@ -98,11 +98,11 @@ def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draws(folder: Path) -> np.ndarray:
-    return load_estimator(folder / "model").posterior_.positions()
+    return load(folder / "model.mirth").posterior_.positions()
 
 
 def test_run_writes_everything(finished: Path, config: Path) -> None:
-    names = {"config.yaml", "environment.json", "chains", "log.txt", "model", "metrics.json",
+    names = {"config.yaml", "environment.json", "chains", "log.txt", "model.mirth", "metrics.json",
              "manifest.json", "preprocess.skops", "report.html"}  # fmt: skip
     assert names <= {p.name for p in finished.iterdir()}
     made_with = json.loads((finished / "environment.json").read_text())
@@ -296,7 +296,7 @@ def test_a_tracked_run(finished: Path, config: Path, tmp_path: Path) -> None:
     (events,) = (run / "tensorboard").iterdir()
     assert events.stat().st_size > 1000
     np.testing.assert_array_equal(draws(run), draws(finished))
-    assert load_estimator(run / "model").monitors is None
+    assert load(run / "model.mirth").monitors is None
     assert "is finished already" in invoke("resume", run).output
 
 

@@ -31,7 +31,10 @@ def test_the_sampler_alone() -> None:
 
 
 @pytest.mark.slow
-def test_a_table() -> None:
+def test_a_table_and_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {}
     exec(blocks("A table, as a scikit-learn object").replace("verbose=1", "verbose=0"), names)
     assert names["interval"].shape == (111, 2)  # type: ignore[attr-defined]
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("Keep and ship"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.mirth", "model.stablehlo"}

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from mirth.core.validation import nearest_name
 
@@ -184,17 +184,52 @@ def read_marker(
     """
     path = Path(folder)
     if not path.is_dir():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = nearest_name(path.name, siblings)
-        hint = "" if near is None else f" Did you mean {str(path.parent / near)!r}?"
-        raise FileNotFoundError(f"there is no folder {path}.{hint}")
+        raise missing("folder", path)
     file = path / name
     if not file.is_file():
         raise FileNotFoundError(f"{path} is no {expected_format}: the file {file} is missing.")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        record = None
+    return check_marker(record, file, path, expected_format, schema_version)
+
+
+def check_marker(
+    record: Any, file: object, path: object, expected_format: str, schema_version: int
+) -> dict[str, Any]:
+    """Check that a record says what is wanted.
+
+    Parameters
+    ----------
+    record : any
+        What was read.
+    file, path : object
+        Where it stood, and what it speaks of, for the message.
+    expected_format, schema_version
+        As for :func:`read_marker`.
+
+    Returns
+    -------
+    dict
+        ``record``.
+
+    Raises
+    ------
+    ValueError
+        If it is no such record, speaks of something else, or of another version.
+
+    Examples
+    --------
+    >>> check_marker({"format": "mirth run", "schema_version": 9}, "a.json", "a", "mirth run", 1)
+    Traceback (most recent call last):
+    ...
+    ValueError: a has schema version 9, but this mirth reads version 1; fit again, or install mirth
+    of that time.
+    """
+    try:
         found = (record["format"], record["schema_version"])
-    except (ValueError, TypeError, KeyError):
+    except (TypeError, KeyError):
         raise ValueError(f"{file} is damaged; it is not the JSON that mirth has written.") from None
     if found[0] != expected_format:
         raise ValueError(f"{path} holds a {found[0]}, but a {expected_format} is needed.")
@@ -203,7 +238,15 @@ def read_marker(
             f"{path} has schema version {found[1]}, but this mirth reads version {schema_version}; "
             f"fit again, or install mirth {record.get('mirth_version', 'of that time')}."
         )
-    return record
+    return cast(dict[str, Any], record)
+
+
+def missing(kind: str, path: Path) -> FileNotFoundError:
+    """Make the error that there is no such file or folder; the nearest name is suggested."""
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = nearest_name(path.name, siblings)
+    hint = "" if near is None else f" Did you mean {str(path.parent / near)!r}?"
+    return FileNotFoundError(f"there is no {kind} {path}.{hint}")
 
 
 def write_json(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -269,7 +312,7 @@ def replacing(path: str | Path, *, is_forced: bool = False) -> Iterator[BinaryIO
     # A name of this process's own, so that two processes never write the same file.
     scratch = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        with open(scratch, "wb") as file:
+        with open(scratch, "w+b") as file:  # an archive is read again when a part is added
             yield file
             if is_forced:
                 file.flush()

@@ -106,8 +106,11 @@ def _narrow(residual: Callable[[Rows], Rows], floor: Rows, bracket: _Bracket) ->
     )
     fraction = jnp.where(interpolate, jnp.clip(parabola, least, 1 - least), 0.5)
     narrowed = _Bracket(a, f_a, b, f_b, fraction, done, step + 1)
+    # What is done stays done without being asked, and ONNX cannot choose between booleans.
     return jax.tree.map(
-        lambda new, old: new if new.ndim == 0 else jnp.where(bracket.done, old, new),
+        lambda new, old: (
+            new if new.ndim == 0 or new.dtype == bool else jnp.where(bracket.done, old, new)
+        ),
         narrowed,
         bracket,
     )

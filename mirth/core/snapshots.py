@@ -1,16 +1,18 @@
 """Snapshots: some arrays and a JSON record in one file, written whole or not at all.
 
 A file is a NumPy archive (``.npz``): a zip file, which has a checksum for each member, without
-pickle. A process that is killed at any instant leaves the last file intact.
+pickle; the record is its member ``manifest.json``. A process that is killed at any instant leaves
+the last file intact.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,7 @@ import numpy as np
 from mirth.core.folders import replacing
 from mirth.core.outcomes import MirthWarning
 
-_RECORD = "record.json"
+_RECORD = "manifest.json"
 _PREFIX = "checkpoint-"
 _NUM_KEPT = 2
 
@@ -62,10 +64,12 @@ def write_snapshot(path: str | Path, snapshot: Snapshot) -> None:
     for name, array in snapshot.arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f"{name} holds Python objects, which only pickle could write.")
-    text = json.dumps(snapshot.record).encode()
-    members: dict[str, Any] = {_RECORD: np.frombuffer(text, dtype=np.uint8), **snapshot.arrays}
+    text = json.dumps(snapshot.record)
+    members: dict[str, Any] = dict(snapshot.arrays)
     with replacing(path, is_forced=True) as file:
         np.savez(file, **members)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(_RECORD, text)
 
 
 def read_snapshot(path: str | Path) -> Snapshot:
@@ -78,16 +82,36 @@ def read_snapshot(path: str | Path) -> Snapshot:
     FileNotFoundError
         If there is none.
     """
+    with _archive(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+        # A member that is no array comes as bytes.
+        return Snapshot(json.loads(arrays.pop(_RECORD)), arrays)
+
+
+def read_record(path: str | Path) -> Any:
+    """Read the record of a snapshot only; raises as :func:`read_snapshot` does."""
+    with _archive(path) as archive:
+        return json.loads(archive[_RECORD])
+
+
+@contextlib.contextmanager
+def _archive(path: str | Path) -> Iterator[Any]:
+    """Open an archive and say of any error in it that it is damaged."""
     try:
         # A damaged archive would leave a file that NumPy opened itself open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        record = json.loads(arrays.pop(_RECORD).tobytes())
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is no zip archive, or its end is missing")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                yield archive
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError, KeyError, TypeError, EOFError, OSError, NotImplementedError, RuntimeError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise DamagedFileError(f"{path} is damaged: {error}") from error
-    return Snapshot(record, arrays)
 
 
 class Checkpoints:

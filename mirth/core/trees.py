@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mirth.core.random import fold_in, standard_normals
@@ -23,12 +24,23 @@ def leaf_name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
+def full_precision(values: Any) -> np.ndarray:
+    """Give an array, with 16-bit numbers as float32: they are for keeping, not for computing.
+
+    Examples
+    --------
+    >>> full_precision(np.ones(2, np.float16)).dtype.name, full_precision(np.ones(2)).dtype.name
+    ('float32', 'float64')
+    """
+    array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype.itemsize == 2 else array
+
+
 def tree_size(tree: PyTree) -> int:
     """Give the number of scalars in all leaves.
 
     Examples
     --------
-    >>> import numpy as np
     >>> tree_size({"a": np.zeros((2, 3)), "b": np.zeros(4)})
     10
     """

@@ -1,10 +1,12 @@
 """The scikit-learn face: estimators for tables."""
 
-from mirth.estimators.classifier import BNNClassifier, EntropySplit
+from mirth.estimators.arviz_export import to_arviz
+from mirth.estimators.classifier import BNNClassifier
 from mirth.estimators.conformal import IntervalCalibration, SetCalibration
 from mirth.estimators.diagnostics import Diagnostics, diagnose
-from mirth.estimators.persistence import load_estimator, save_estimator
-from mirth.estimators.regressor import BNNRegressor, VarianceSplit
+from mirth.estimators.persistence import load
+from mirth.estimators.regressor import BNNRegressor
+from mirth.estimators.uncertainty import EntropySplit, VarianceSplit
 
 __all__ = [
     "BNNClassifier",
@@ -15,6 +17,6 @@ __all__ = [
     "SetCalibration",
     "VarianceSplit",
     "diagnose",
-    "load_estimator",
-    "save_estimator",
+    "load",
+    "to_arviz",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import copy
 import numbers
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -23,7 +24,11 @@ from sklearn.utils.validation import (
 from mirth.core.outcomes import MirthWarning
 from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
+from mirth.estimators._archive import write_estimator
+from mirth.estimators.arviz_export import arviz_tree
+from mirth.estimators.compression import CompressionReport, compress_posterior
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
+from mirth.estimators.export import predictive_program, write_program
 from mirth.inference import (
     DeepEnsemble,
     Monitor,
@@ -35,6 +40,9 @@ from mirth.inference import (
 from mirth.inference.infer import RANGES
 from mirth.model import MLP, PRIORS, Likelihood, Model, Prior
 from mirth.prediction import make_predictive
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class BaseBNN(BaseEstimator):
@@ -57,6 +65,7 @@ class BaseBNN(BaseEstimator):
 
     posterior_: Posterior
     calibration_: Any
+    compression_: CompressionReport
 
     def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
         """Scale the inputs, sample the posterior, judge the chains."""
@@ -178,6 +187,153 @@ class BaseBNN(BaseEstimator):
         if self._diagnostics is None:
             self._diagnostics = diagnose(self.posterior_, self._diagnostic_rows)
         return self._diagnostics
+
+    def save(self, path: str | Path) -> None:
+        """Save the fitted estimator in one file; :func:`mirth.load` gives it back.
+
+        The file is a zip archive of a JSON manifest and arrays, without pickle. It is written under
+        another name, forced to the disk and renamed, so that an older model of this name is kept
+        until the new one is whole.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, such as ``"model.mirth"``. Its folder is made if it is missing; an older model
+            is replaced, anything else is not.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        IsADirectoryError, FileExistsError
+            If the path is a folder, or a file that is no model.
+        OSError
+            If the file cannot be written, as on a full disk; an older one is still there.
+        TypeError
+            If a part cannot be saved, such as a likelihood of one's own; the text names it.
+
+        Notes
+        -----
+        A ``RandomState`` given as ``random_state``, the ``run_directory``, the ``draws_store`` and
+        the ``monitors`` are not kept: these parameters are None when loaded.
+        """
+        check_is_fitted(self, "posterior_")
+        write_estimator(self, path)
+
+    def compress(
+        self, n_draws: int = 20, *, dtype: str = "float16", X: Any = None, y: Any = None
+    ) -> Self:
+        """Give a fitted copy with fewer draws in fewer bits, to keep or to ship.
+
+        Rows that were not fitted, X and y, let it choose the draws that predict best together;
+        without them the draws are equally spaced. Predictions compute in float32 all the same.
+
+        Parameters
+        ----------
+        n_draws : int, default=20
+            Draws to keep per chain.
+        dtype : {"float16", "bfloat16", "float32"}, default="float16"
+            Type of the draws. ``"bfloat16"`` has three digits less, for weights above 65504.
+        X : array-like of shape (rows, features), optional
+            Inputs of rows that were not fitted; some hundred are enough.
+        y : array-like of shape (rows,), optional
+            Their targets.
+
+        Returns
+        -------
+        estimator
+            The copy. Its ``compression_`` says what was lost, and so does its ``diagnostics_``.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many draws, a draw is too large for ``dtype``, or only one of X and
+            y is given.
+        """
+        check_is_fitted(self, "posterior_")
+        if (X is None) != (y is None):
+            raise ValueError("compress needs both X and y, rows that were not fitted, or neither.")
+        rows = (self._diagnostic_rows, None) if X is None else self._scaled_rows(X, y)
+        other = copy.copy(self)
+        other.posterior_, other.compression_ = compress_posterior(
+            self.posterior_, *rows, n_draws=n_draws, dtype=dtype, seed=self.seed_
+        )
+        other._diagnostics = None
+        return other
+
+    def _export(self, path: str | Path, summarize: Any) -> None:
+        """Write the program from raw inputs to what ``summarize`` makes of the outputs."""
+        check_is_fitted(self, "posterior_")
+        program = predictive_program(self.model_, self.posterior_.draws, self.x_scaler_, summarize)
+        write_program(path, program, self.n_features_in_)
+
+    def to_arviz(
+        self, X: Any, y: Any, *, n_rows: int | None = 50, n_weights: int | None = 20, seed: int = 0
+    ) -> xr.DataTree:
+        """Give the draws as ArviZ reads them, in the units of X and y; needs ``mirth[arviz]``.
+
+        An estimator keeps no targets, so the rows are given: those of the fit, for leave-one-out
+        scores and checks of the posterior predictive. Groups and variables are those of
+        :func:`mirth.to_arviz`; labels are given as positions in ``classes_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            Inputs.
+        y : array-like of shape (rows,)
+            Targets.
+        n_rows : int or None, default=50
+            Rows of the predictive mean in the posterior group, equally spaced; None means all.
+        n_weights : int or None, default=20
+            Weights in the posterior group, drawn at random; None means all.
+        seed : int, default=0
+            Seed of the targets of the posterior predictive and of the choice of weights.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the groups posterior, sample_stats, log_likelihood, posterior_predictive and
+            observed_data.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If arviz-base is missing.
+        """
+        check_is_fitted(self, "posterior_")
+        X, y = self._checked_rows(X, y)
+        return arviz_tree(
+            self.posterior_,
+            self.predict_dist(X),
+            self._observed_target(y),
+            n_rows=n_rows,
+            n_weights=n_weights,
+            seed=seed,
+            classes=getattr(self, "classes_", None),
+        )
+
+    def _scaled_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Check rows with targets and give them as the model sees them."""
+        X, y = self._checked_rows(X, y)
+        return self.x_scaler_.transform(X), self._scaled_target(y)
+
+    def _checked_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        with _text_explained():
+            return validate_data(
+                self, X, y, dtype=np.float64, y_numeric=self._is_numeric, reset=False
+            )
+
+    @abc.abstractmethod
+    def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        """Bring targets into the form that the model is fitted to."""
+
+    def _observed_target(self, y: np.ndarray) -> np.ndarray:
+        """Bring targets into the units of ``predict_dist``."""
+        return self._scaled_target(y)
+
+    @abc.abstractmethod
+    def predict_dist(self, X: Any) -> Any:
+        """Predictive distribution of each row."""
 
     def as_deep_ensemble(self) -> Self:
         """Give the deep ensemble that the chains started from, as a fitted estimator.

@@ -1,47 +1,55 @@
 """Objects as JSON plus named arrays, and back: what a saved estimator is made of.
 
 Text, numbers, booleans, None, lists and dictionaries stand for themselves. A tuple is
-``{"tuple": [...]}``, a dictionary whose keys are not all text ``{"items": [...]}``, an array
-``{"array": name}``, an object of :data:`KNOWN` ``{"object": class, "fields": {...}}``. Reading runs
-no code but the constructors listed here.
+``{"tuple": [...]}``, a dictionary whose keys are not all text ``{"items": [...]}``, an array of
+numbers ``{"array": name, "dtype": type}``, one of labels ``{"labels": [...], "dtype": type}``, a
+member of an enumeration ``{"enum": class, "member": name}``, an object of :func:`known_types`
+``{"object": class, "fields": {...}}``. Reading runs no code but the constructors of these classes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes  # a part of JAX: the 16-bit types that NumPy does not have
 import numpy as np
 
+import mirth.data
+import mirth.inference
+import mirth.model
+from mirth.core.outcomes import ChainVerdict
 from mirth.core.stored import StoredArray
-from mirth.data import Standardizer
+from mirth.estimators.compression import CompressionReport
 from mirth.estimators.conformal import IntervalCalibration, SetCalibration
-from mirth.inference import MILE, DeepEnsemble, Posterior, TuningReport, WarmStartReport
-from mirth.model import MLP, PRIORS, Independent, Model, PriorMap
-from mirth.model.likelihoods import CLASSIFICATION, REGRESSION
+from mirth.estimators.diagnostics import Diagnostics
 
-KNOWN: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        MILE,
-        MLP,
-        DeepEnsemble,
-        Independent,
-        IntervalCalibration,
-        Model,
-        *PRIORS.values(),
-        Posterior,
-        PriorMap,
-        SetCalibration,
-        Standardizer,
-        TuningReport,
-        WarmStartReport,
-        *REGRESSION.values(),
-        *CLASSIFICATION.values(),
-    )
-}
-"""Dataclasses that can be saved, by name."""
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+def known_types() -> dict[str, type]:
+    """Give the classes that can be saved, by name.
+
+    They are the public dataclasses of the model, the data and the inference, and what an estimator
+    keeps about its chains. Classes of one's own are not among them: who loads the file might not
+    have their code.
+
+    Examples
+    --------
+    >>> "NormalPrior" in known_types()
+    True
+    """
+    public = [
+        getattr(module, name)
+        for module in (mirth.model, mirth.data, mirth.inference)
+        for name in module.__all__
+    ]
+    kinds = [thing for thing in public if isinstance(thing, type)]
+    kinds = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+    kept = (CompressionReport, Diagnostics, ChainVerdict, IntervalCalibration, SetCalibration)
+    return {kind.__name__: kind for kind in (*kinds, *kept)}
 
 
 def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -78,9 +86,8 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return encode(value.item(), path, arrays)
     if isinstance(value, StoredArray):
         value = np.asarray(value)  # a saved estimator needs no other folder
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        arrays[path] = value
-        return {"array": path}
+    if isinstance(value, np.ndarray):
+        return _encode_array(value, path, arrays)
     if isinstance(value, tuple | list):
         items = [encode(item, f"{path}/{k}", arrays) for k, item in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
@@ -89,11 +96,14 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):  # labels of any type, which JSON would turn into text
         return {"items": encode(list(value.items()), path, arrays)}
     name = type(value).__name__
-    if KNOWN.get(name) is not type(value):
+    if known_types().get(name) is not type(value):
         raise TypeError(
-            f"{path} holds {value!r}, which cannot be saved; known are text, numbers, arrays and "
-            f"{', '.join(KNOWN)}."
+            f"{path} holds {value!r}, which cannot be saved: the file has no code, only parameters "
+            "of mirth's own classes. Keep the estimator by pickle or joblib instead, beside the "
+            f"code of {name}."
         )
+    if isinstance(value, enum.Enum):
+        return {"enum": name, "member": value.name}
     known: Any = value
     fields = {
         field.name: encode(getattr(value, field.name), f"{path}/{field.name}", arrays)
@@ -101,6 +111,22 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         if field.init
     }
     return {"object": name, "fields": fields}
+
+
+def _encode_array(value: np.ndarray, path: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    if value.dtype == _BFLOAT16:  # NumPy's format has no name for it
+        arrays[path] = value.view(np.uint16)
+        return {"array": path, "dtype": "bfloat16"}
+    if value.dtype.kind in "biuf":
+        arrays[path] = value
+        return {"array": path, "dtype": value.dtype.str}
+    labels = value.tolist()
+    if value.ndim != 1 or not all(isinstance(label, str | bool | int | float) for label in labels):
+        raise TypeError(
+            f"{path} has labels of type {type(np.ravel(value)[0]).__name__}, which cannot be "
+            "saved; use text or numbers."
+        )
+    return {"labels": labels, "dtype": value.dtype.str if value.dtype.kind != "O" else "object"}
 
 
 def decode(record: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -133,13 +159,18 @@ def decode(record: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return [decode(item, arrays) for item in record]
     if not isinstance(record, dict):
         return record
-    if record.keys() == {"array"}:
-        return arrays[record["array"]]
+    if record.keys() == {"array", "dtype"}:
+        found = arrays[record["array"]]
+        return found.view(_BFLOAT16) if record["dtype"] == "bfloat16" else found
+    if record.keys() == {"labels", "dtype"}:
+        return np.asarray(record["labels"], dtype=record["dtype"])
+    if record.keys() == {"enum", "member"}:
+        return getattr(known_types()[record["enum"]], record["member"])
     if record.keys() == {"tuple"}:
         return tuple(decode(record["tuple"], arrays))
     if record.keys() == {"items"}:
         return dict(decode(record["items"], arrays))
     if record.keys() == {"object", "fields"}:
         fields = {name: decode(item, arrays) for name, item in record["fields"].items()}
-        return KNOWN[record["object"]](**fields)
+        return known_types()[record["object"]](**fields)
     return {name: decode(item, arrays) for name, item in record.items()}

@@ -59,6 +59,33 @@ def resolve_likelihood(likelihood: Any, target_shape: tuple[int, ...]) -> Any:
     return likelihood
 
 
+def check_varies(y: np.ndarray) -> None:
+    """Refuse a target that is constant.
+
+    Parameters
+    ----------
+    y : array of shape (rows,) or (rows, targets)
+        Targets.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to learn.
+
+    Examples
+    --------
+    >>> check_varies(np.array([1.0, 2.0]))
+    """
+    columns = y.reshape(len(y), -1)
+    constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
+    if len(constant):
+        name = "y" if y.ndim == 1 else f"y[:, {constant[0]}]"
+        raise ValueError(
+            f"{name} is constant ({columns[0, constant[0]]:g} in all {len(y)} rows); there is "
+            "nothing to learn. Check that the right column is the target."
+        )
+
+
 def fit_scaling(scalings: Sequence[str], y: np.ndarray, weights: Any) -> Standardizer:
     """Scale each target as its likelihood allows.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,28 +16,12 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from mirth.core.validation import POSITIVE, check_name
 from mirth.estimators._base import BaseBNN
 from mirth.estimators.conformal import SetCalibration, credible_sets
+from mirth.estimators.export import summarize_classes
+from mirth.estimators.uncertainty import EntropySplit
 from mirth.inference import MILE, Monitor
 from mirth.model import Bernoulli, Likelihood, Prior
 from mirth.model.likelihoods import CLASSIFICATION, ClassLikelihood
 from mirth.prediction import CategoricalPredictive
-
-
-class EntropySplit(NamedTuple):
-    """Predictive entropy and its two parts, arrays of shape (rows,) in nats.
-
-    Parameters
-    ----------
-    total : array
-        Entropy of the averaged probabilities, the sum of the two parts.
-    aleatoric : array
-        Average entropy of the draws.
-    epistemic : array
-        Mutual information between the label and the draw.
-    """
-
-    total: np.ndarray
-    aleatoric: np.ndarray
-    epistemic: np.ndarray
 
 
 class BNNClassifier(ClassifierMixin, BaseBNN):
@@ -206,6 +190,15 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         weights = compute_sample_weight(self.class_weight, y)
         return weights if sample_weight is None else weights * sample_weight
 
+    def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y has the label {str(unknown[0])!r}, which was not fitted; drop these rows. "
+                f"Known: {', '.join(map(str, self.classes_))}."
+            )
+        return np.searchsorted(self.classes_, y)
+
     def _resolve_likelihood(self) -> Likelihood:
         likelihood: Any = self.likelihood
         num_classes = len(self.classes_)
@@ -253,6 +246,34 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
             Columns in the order of ``classes_``.
         """
         return self.predict_dist(X).probabilities()
+
+    def export(self, path: str | Path) -> None:
+        """Write the predictive distribution as one program that runs without mirth.
+
+        The program takes rows in the units of X, float32 of shape (rows, features) with any number
+        of rows, and a dictionary of ``probabilities`` of shape (rows, classes),
+        columns in the order of ``classes_``.
+        The outputs of all draws for all rows are held at once, so
+        compress first, and send large tables in parts.
+
+        Parameters
+        ----------
+        path : str or path
+            ``*.stablehlo`` for what ``jax.export.deserialize`` reads, for CPU, CUDA, ROCm and TPU;
+            ``*.onnx`` for ONNX, which needs ``mirth[onnx]``. An older file is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the file name ends otherwise.
+        ModuleNotFoundError
+            If the converter to ONNX is missing.
+        OSError
+            If the file cannot be written; an older one is still there.
+        """
+        self._export(path, summarize_classes)
 
     def predict(self, X: Any) -> np.ndarray:
         """Label with the highest averaged probability.

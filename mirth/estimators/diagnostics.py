@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mirth.core.outcomes import ChainVerdict, MirthWarning
+from mirth.core.trees import full_precision
 from mirth.evaluation import (
     function_space_diagnostics,
     judge_chains,
@@ -188,4 +189,4 @@ def _outputs(posterior: Posterior, x: np.ndarray) -> np.ndarray:
             lambda chain: jax.lax.map(lambda p: posterior.model.outputs(p, rows), chain), draws
         )
     )
-    return np.asarray(outputs(jax.tree.map(np.asarray, posterior.draws)))
+    return np.asarray(outputs(jax.tree.map(full_precision, posterior.draws)))

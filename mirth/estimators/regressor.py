@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -12,31 +13,16 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from mirth.core.validation import check_int, check_real
+from mirth.core.validation import check_int
 from mirth.estimators._base import BaseBNN
-from mirth.estimators._targets import fit_scaling, resolve_likelihood
+from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
 from mirth.estimators.conformal import IntervalCalibration
+from mirth.estimators.export import summarize_target
+from mirth.estimators.uncertainty import VarianceSplit
 from mirth.inference import MILE, Monitor
 from mirth.model import Likelihood, Prior
 from mirth.prediction import Predictive
-
-
-class VarianceSplit(NamedTuple):
-    """Predictive variance and its two parts, arrays of the shape of y in squared units of y.
-
-    Parameters
-    ----------
-    total : array
-        Variance of the predictive distribution, the sum of the two parts.
-    aleatoric : array
-        Noise that more data would not remove.
-    epistemic : array
-        Disagreement of the draws, which more data would remove.
-    """
-
-    total: np.ndarray
-    aleatoric: np.ndarray
-    epistemic: np.ndarray
+from mirth.prediction.checks import check_levels
 
 
 class BNNRegressor(RegressorMixin, BaseBNN):
@@ -201,19 +187,18 @@ class BNNRegressor(RegressorMixin, BaseBNN):
                 f"y holds text ({y.flat[0]!r}, ...); a regressor needs numbers. For labels use "
                 "BNNClassifier."
             )
-        constant = np.flatnonzero(np.ptp(y.reshape(len(y), -1), axis=0) == 0)
-        if len(constant):
-            column = "y" if y.ndim == 1 else f"y[:, {constant[0]}]"
-            value = y.reshape(len(y), -1)[0, constant[0]]
-            raise ValueError(
-                f"{column} is constant ({value:g} in all {len(y)} rows); there is nothing to "
-                "learn. Check that the right column is the target."
-            )
+        check_varies(y)
         likelihood = resolve_likelihood(self.likelihood, y.shape[1:])
         likelihood.check_targets(y)
         scalings = likelihood.scalings if self.normalize_y else ["none"] * len(likelihood.scalings)
         self.y_scaler_ = fit_scaling(scalings, y, sample_weight)
-        return self._fit(X, self.y_scaler_.transform(y), likelihood, sample_weight)
+        return self._fit(X, self._scaled_target(y), likelihood, sample_weight)
+
+    def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        return self.y_scaler_.transform(y)
+
+    def _observed_target(self, y: np.ndarray) -> np.ndarray:
+        return y
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -336,9 +321,44 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         array of shape (rows, quantiles)
             In the units of y; a last axis for several targets.
         """
-        for level in np.atleast_1d(quantiles):
-            check_real("quantiles", level, low=0, high=1, low_open=True, high_open=True)
-        return self.predict_dist(X).quantile(np.atleast_1d(quantiles))
+        return self.predict_dist(X).quantile(np.atleast_1d(check_levels("quantiles", quantiles)))
+
+    def export(self, path: str | Path, *, quantiles: Any = (0.05, 0.5, 0.95)) -> None:
+        """Write the predictive distribution as one program that runs without mirth.
+
+        The program takes rows in the units of X, float32 of shape (rows, features) with any number
+        of rows, and gives a dictionary of ``mean`` and ``std`` (rows,) and ``quantiles``
+        (rows, quantiles), in the units of y, with a last axis for several targets. The outputs of
+        all draws for all rows are held at once: compress first, and send large tables in parts.
+
+        Parameters
+        ----------
+        path : str or path
+            ``*.stablehlo`` for what ``jax.export.deserialize`` reads, for CPU, CUDA, ROCm and TPU;
+            ``*.onnx`` for ONNX, which needs ``mirth[onnx]``. An older file is replaced.
+        quantiles : sequence of float, default=(0.05, 0.5, 0.95)
+            Probabilities below the values that the program gives.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the file name ends otherwise, a quantile is outside (0, 1), or the quantiles of the
+            likelihood are not in closed form: ``quantiles=()`` exports the rest.
+        ModuleNotFoundError
+            If the converter to ONNX is missing.
+        OSError
+            If the file cannot be written; an older one is still there.
+        """
+        levels = tuple(
+            float(level) for level in np.atleast_1d(check_levels("quantiles", quantiles))
+        )
+        check_is_fitted(self, "posterior_")
+        shift, scale = self.y_scaler_.mean, self.y_scaler_.scale
+        self._export(
+            path, functools.partial(summarize_target, shift=shift, scale=scale, levels=levels)
+        )
 
     def predict_uncertainty(self, X: Any) -> VarianceSplit:
         """Predictive variance, split into noise and disagreement of the draws.

@@ -24,7 +24,7 @@ from mirth.data import (
     train_validation_split,
 )
 from mirth.data.columns import ColumnKind, kind_of
-from mirth.estimators import BNNClassifier, BNNRegressor, load_estimator, save_estimator
+from mirth.estimators import BNNClassifier, BNNRegressor, load
 from mirth.experiments.comparison import Case, Comparison, compare
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.sections import comparison_section, write_pictures
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT = "mirth run"
 SCHEMA_VERSION = 1
 MARKER = MARKERS[0]
+MODEL = "model.mirth"
 TASKS = ("auto", "regression", "classification")
 TEST_SHARE = Range(low=0, high=1, high_open=True)
 Task = Literal["regression", "classification"]
@@ -193,7 +194,7 @@ def predict_table(
     ValueError
         If the run is damaged or of another version, or columns are missing or of another kind.
     """
-    from skops.io import load
+    from skops.io import load as load_skops
 
     out = Path(out)
     check_real("interval", interval, low=0, high=1, low_open=True, high_open=True)
@@ -216,11 +217,11 @@ def predict_table(
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; the run is incomplete, fit again.")
     try:
-        preprocessor = load(file, trusted=list(TRUSTED_TYPES))
+        preprocessor = load_skops(file, trusted=list(TRUSTED_TYPES))
     except Exception as error:  # whatever a damaged archive or an untrusted type causes
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}).") from error
     x = preprocessor.transform(frame)
-    predictions = _predictions(load_estimator(Path(run) / "model"), x, interval)
+    predictions = _predictions(load(Path(run) / MODEL), x, interval)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     predictions.to_csv(partial, index=False)
@@ -341,7 +342,7 @@ def _write_results(
     metrics = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "environment": found, **record}
     write_json(path / "metrics.json", metrics)
     dump(prepared.preprocessor, path / "preprocess.skops")
-    save_estimator(estimator, path / "model", overwrite=True)
+    estimator.save(path / MODEL)
     write_pictures(section, path)
     page = render_page(f"mirth: {prepared.case.title}", [], [section], describe(found))
     (path / "report.html").write_text(page, encoding="utf-8")
@@ -360,7 +361,7 @@ def _write_results(
 
 
 def _plain(value: Any) -> Any:
-    """Show a parameter in the manifest; the model folder has what is needed to load it."""
+    """Show a parameter in the manifest; the model file has what is needed to load it."""
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from mirth.core.stored import StoredArray
+from mirth.core.trees import full_precision
 from mirth.core.types import Params
 from mirth.inference.warm_start import WarmStartReport
 from mirth.model import Model
@@ -116,7 +117,7 @@ class Posterior:
 
     def positions(self) -> np.ndarray:
         """Give all parameters as one array of shape (chains, draws, params)."""
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.draws)]
+        leaves = [full_precision(leaf) for leaf in jax.tree.leaves(self.draws)]
         return np.concatenate([np.reshape(d, (*d.shape[:2], -1)) for d in leaves], axis=2)
 
     def take_chains(self, chains: Sequence[int] | np.ndarray) -> Posterior:
@@ -149,6 +150,28 @@ class Posterior:
             lppd_se=self.lppd_se[which],
             members=self.members[which],
         )
+
+    def take_draws(self, draws: np.ndarray) -> Posterior:
+        """Give the posterior of some draws only; the reports stay those of the whole chains.
+
+        Parameters
+        ----------
+        draws : int array of shape (chains, kept)
+            Which ones of each chain, rising.
+        """
+        chains = np.arange(self.num_chains)[:, None]
+
+        def take(leaf: Any) -> np.ndarray:
+            return np.asarray(leaf)[chains, draws]
+
+        stats = {name: take(values) for name, values in self.sample_stats.items()}
+        if "diverging" in stats:  # a count since the draw before, so none of it may be lost
+            counts = np.asarray(self.sample_stats["diverging"])
+            first = np.insert(draws[:, :-1] + 1, 0, 0, axis=1)
+            stats["diverging"] = np.stack(
+                [np.add.reduceat(row, at) for row, at in zip(counts, first, strict=True)]
+            )
+        return dataclasses.replace(self, draws=jax.tree.map(take, self.draws), sample_stats=stats)
 
     def start_as_posterior(self) -> Posterior:
         """Give the deep ensemble that the chains started from, as one draw per chain."""

@@ -20,6 +20,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from mirth.core.stored import StoredArray
+from mirth.core.trees import full_precision
 from mirth.core.types import Params
 from mirth.core.validation import check_int
 from mirth.model import Likelihood, Model
@@ -317,7 +318,7 @@ def check_draws(draws: Params) -> tuple[Params, tuple[int, int]]:
     leaves = {
         jax.tree_util.keystr(path): leaf
         if is_large and isinstance(leaf, StoredArray)
-        else np.asarray(leaf)
+        else full_precision(leaf)
         for path, leaf in flat
     }
     if not leaves:

@@ -158,6 +158,31 @@ class CategoricalPredictive:
         seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
         return mixture.sample(self._blocks, check_int("n", n, minimum=1), seed)
 
+    def sample_per_draw(self, *, seed: int | None = None) -> Int[np.ndarray, "chains draws data"]:
+        """Sample one class index from each draw, shape (chains, draws, rows).
+
+        Parameters
+        ----------
+        seed : int, optional
+            Another seed than that of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If ``seed`` is negative.
+        """
+        seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
+        values = mixture.sample_per_draw(self._blocks, seed)
+        return values.reshape(*self._shape, -1)
+
+    def component_means(self) -> Float[np.ndarray, "chains draws data classes"]:
+        """Class probabilities of each draw, shape (chains, draws, rows, classes)."""
+        shape = (self._blocks.num_draws, self._blocks.num_rows, self._num_classes)
+        result = np.empty(shape)
+        for rows, values in self._blocks.components("probabilities"):
+            result[:, rows] = values
+        return result.reshape(*self._shape, *shape[1:])
+
     @cached_property
     def _moments(self) -> tuple[Float[np.ndarray, "data classes"], Rows]:
         """Mean probabilities and mean entropy."""

@@ -93,13 +93,30 @@ def sample(
     array of shape (num_samples, rows) or (num_samples, rows, targets)
         Values in units of the network, or class indices.
     """
-    root = purpose_key(seed, Purpose.PREDICTION)
-    order_key, noise_key = (jax.random.fold_in(root, part) for part in (_ORDER, _NOISE))
+    order_key, noise_key = _sample_keys(seed)
     order = np.argsort(np.asarray(jax.random.bits(order_key, (blocks.num_draws,))), stable=True)
     picks = order[np.arange(num_samples) % blocks.num_draws]
     if num_samples < blocks.num_draws:  # the other draws need not be evaluated
         blocks, picks = blocks.select(picks), np.arange(num_samples)
-    likelihood = blocks.likelihood
+    return _sample(blocks, picks, noise_key)
+
+
+def sample_per_draw(blocks: OutputBlocks, seed: int) -> Shaped[np.ndarray, "draws data ..."]:
+    """Sample once from each draw, in the order of the draws; otherwise as :func:`sample`."""
+    return _sample(blocks, np.arange(blocks.num_draws), _sample_keys(seed)[1])
+
+
+def _sample_keys(seed: int) -> tuple[Key, Key]:
+    """Keys of the order of the draws and of the noise."""
+    root = purpose_key(seed, Purpose.PREDICTION)
+    return jax.random.fold_in(root, _ORDER), jax.random.fold_in(root, _NOISE)
+
+
+def _sample(
+    blocks: OutputBlocks, picks: Int[np.ndarray, " samples"], noise_key: Key
+) -> Shaped[np.ndarray, "samples data ..."]:
+    """Sample once from each of the draws that are named, block by block."""
+    num_samples, likelihood = len(picks), blocks.likelihood
     shape = () if likelihood.has_classes else likelihood.target_shape
     dtype = np.int64 if likelihood.has_classes else np.float64
     result = np.empty((num_samples, blocks.num_rows, *shape), dtype)

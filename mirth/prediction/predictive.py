@@ -290,6 +290,26 @@ class Predictive:
         values = mixture.sample(self._blocks, check_int("n", n, minimum=1), seed)
         return self._shift + self._scale * values
 
+    def sample_per_draw(
+        self, *, seed: int | None = None
+    ) -> Float[np.ndarray, "chains draws data *targets"]:
+        """Sample one target from each draw, shape (chains, draws, rows).
+
+        Parameters
+        ----------
+        seed : int, optional
+            Another seed than that of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If ``seed`` is negative.
+        """
+        seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
+        values = mixture.sample_per_draw(self._blocks, seed)
+        values = self._shift + self._scale * values
+        return values.reshape(*self._shape, *values.shape[1:])
+
     def crps(self, y: Any, *, max_components: int = 2000) -> PerTarget:
         r"""Continuous ranked probability score, shape (rows,), in original units; less is better.
 

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 
 from mirth import BNNClassifier, BNNRegressor
-from mirth.estimators import load_estimator, save_estimator
+from mirth.estimators import load
 from mirth.estimators.conformal import (
     IntervalCalibration,
     SetCalibration,
@@ -192,8 +192,8 @@ def test_a_calibration_belongs_to_one_fit(
     calibrated = copy.copy(regressor).conformalize(X[:50], y[:50])
     intervals = calibrated.predict_interval(X)
     twins = [pickle.loads(pickle.dumps(calibrated))]
-    save_estimator(calibrated, tmp_path / "model")
-    twins.append(load_estimator(tmp_path / "model"))
+    calibrated.save(tmp_path / "model")
+    twins.append(load(tmp_path / "model"))
     for twin in twins:
         np.testing.assert_array_equal(twin.predict_interval(X), intervals)
     assert calibrated.as_deep_ensemble().calibration_ is None
@@ -206,8 +206,8 @@ def test_sets_and_class_weights_are_saved(
 ) -> None:
     weights = {0: 2.0, 2: 0.5}
     clf = BNNClassifier(**tiny, class_weight=weights).fit(table[0], labels)
-    save_estimator(clf.conformalize(table[0], labels, "aps"), tmp_path / "model")
-    loaded = load_estimator(tmp_path / "model")
+    clf.conformalize(table[0], labels, "aps").save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
     assert loaded.class_weight == weights
     np.testing.assert_array_equal(loaded.predict_set(table[0]), clf.predict_set(table[0]))
 

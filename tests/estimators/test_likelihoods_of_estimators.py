@@ -110,13 +110,13 @@ def test_one_likelihood_for_each_of_several_targets(tiny: dict[str, Any]) -> Non
 
 
 def test_nested_parameters_and_persistence(tiny: dict[str, Any], tmp_path: Any) -> None:
-    from mirth.estimators import load_estimator, save_estimator
+    from mirth.estimators import load
 
     reg = BNNRegressor(**tiny, likelihood=mirth.AsymmetricLaplace())
     reg.set_params(likelihood__level=0.9).fit(X, TARGETS["quantile"])
     assert reg.model_.likelihood.level == 0.9
-    save_estimator(reg, tmp_path / "model")
-    loaded = load_estimator(tmp_path / "model")
+    reg.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
     assert loaded.likelihood == reg.likelihood
     np.testing.assert_array_equal(loaded.predict(X), reg.predict(X))
 

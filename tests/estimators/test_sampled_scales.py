@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth.estimators import BNNRegressor
-from mirth.estimators.persistence import load_estimator, save_estimator
+from mirth.estimators import BNNRegressor, load
 from mirth.model import PRIORS
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -76,8 +75,8 @@ def test_a_map_in_a_run_directory_and_saved(
 
     again = BNNRegressor(**options).fit(*table)  # goes on from the end
     np.testing.assert_array_equal(again.predict(table[0]), model.predict(table[0]))
-    save_estimator(model, tmp_path / "saved")
-    loaded = load_estimator(tmp_path / "saved")
+    model.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
     assert loaded.prior == MAP
     np.testing.assert_array_equal(loaded.predict(table[0]), model.predict(table[0]))
     np.testing.assert_array_equal(

@@ -20,7 +20,7 @@ import pytest
 import mirth
 from mirth.core.folders import write_json
 from mirth.data import read_table
-from mirth.estimators import load_estimator
+from mirth.estimators import load
 from mirth.experiments import demo, fit_table, predict_table, run_demo
 from mirth.experiments.comparison import Comparison
 
@@ -206,7 +206,7 @@ def test_fit_shows_what_it_does(regression: Run) -> None:
 
 def test_saved_model_is_the_fitted_one(regression: Run) -> None:
     comparison = regression.comparison
-    loaded: Any = load_estimator(regression.folder / "model")
+    loaded: Any = load(regression.folder / "model.mirth")
     x = comparison.case.x_test
     for a, b in zip(
         comparison.estimator.predict(x, return_std=True),
@@ -362,7 +362,7 @@ def test_bad_predictions(regression: Run, tmp_path: Path) -> None:
         ("no manifest", FileNotFoundError, r"manifest\.json is missing"),
         ("no preprocessor", FileNotFoundError, r"preprocess\.skops is missing"),
         ("bad preprocessor", ValueError, r"preprocess\.skops is damaged"),
-        ("no model", FileNotFoundError, "no folder .*model"),
+        ("no model", FileNotFoundError, "no file .*model"),
     ],
 )
 def test_damaged_run(
@@ -376,7 +376,7 @@ def test_damaged_run(
         "no manifest": lambda: (run / "manifest.json").unlink(),
         "no preprocessor": lambda: (run / "preprocess.skops").unlink(),
         "bad preprocessor": lambda: (run / "preprocess.skops").write_text("zip?"),
-        "no model": lambda: shutil.rmtree(run / "model"),
+        "no model": (run / "model.mirth").unlink,
     }
     actions[damage]()
     with pytest.raises(error, match=match):

@@ -1,0 +1,93 @@
+"""Writing a fitted estimator into one file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mirth.core.snapshots import DamagedFileError, Snapshot, read_record, write_snapshot
+from mirth.estimators._codec import encode
+
+FORMAT = "mirth model"
+SCHEMA_VERSION = 3
+CLASS_NAMES = ("BNNRegressor", "BNNClassifier")
+PLACES = ("run_directory", "draws_store", "monitors")  # of one process, not of the model
+DERIVED = ("model_",)  # is posterior_.model
+
+
+def write_estimator(estimator: Any, path: str | Path) -> None:
+    """Write a fitted estimator; :meth:`BaseBNN.save` says how.
+
+    Parameters
+    ----------
+    estimator : BNNRegressor or BNNClassifier
+        A fitted estimator.
+    path : str or path
+        The file.
+
+    Raises
+    ------
+    IsADirectoryError, FileExistsError
+        If the path is a folder, or a file that is no model.
+    OSError
+        If the file cannot be written; an older one is still there.
+    TypeError
+        If a part cannot be saved; the text names it.
+    """
+    name = type(estimator).__name__
+    if name not in CLASS_NAMES or not type(estimator).__module__.startswith("mirth."):
+        raise TypeError(
+            f"the estimator is a {name}; only {' and '.join(CLASS_NAMES)} themselves can be saved. "
+            "Keep it by pickle or joblib instead, beside the code of its class."
+        )
+    path = Path(path)
+    _check_target(path)
+    arrays: dict[str, np.ndarray] = {}
+    parameters = estimator.get_params(deep=False)
+    fitted = {
+        key: value
+        for key, value in vars(estimator).items()
+        if key not in parameters and key not in DERIVED
+    }
+    manifest = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "mirth_version": importlib.metadata.version("mirth"),
+        "class": name,
+        "parameters": {
+            key: encode(value, key, {}) for key, value in _kept_parameters(parameters).items()
+        },
+        "fitted": {key: encode(value, key.strip("_"), arrays) for key, value in fitted.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_snapshot(path, Snapshot(manifest, arrays))
+
+
+def _kept_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    # A loaded estimator that is fitted again must not go on in, or collide with, that run.
+    kept = parameters | dict.fromkeys(PLACES)
+    if isinstance(kept["random_state"], np.random.RandomState):
+        kept["random_state"] = None
+    if isinstance(kept["hidden_layer_sizes"], np.ndarray):
+        kept["hidden_layer_sizes"] = tuple(kept["hidden_layer_sizes"].tolist())
+    return kept
+
+
+def _check_target(path: Path) -> None:
+    """Refuse to replace anything but a model."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it, such as {path / 'model'}.")
+    if not path.exists():
+        return
+    try:
+        found = read_record(path).get("format")
+    except (DamagedFileError, AttributeError):
+        found = None
+    if found != FORMAT:
+        raise FileExistsError(
+            f"{path} is no model that mirth has saved, so it is not replaced; choose another name, "
+            "or remove it yourself."
+        )
