@@ -29,6 +29,7 @@ from mirth.inference import (
     TensorBoardMonitor,
     configure_cpu_devices,
     infer,
+    join_chains,
 )
 from mirth.model import (
     MLP,
@@ -151,6 +152,7 @@ __all__ = [
     "TensorBoardMonitor",
     "configure_cpu_devices",
     "infer",
+    "join_chains",
     "load",
     "make_predictive",
     "to_arviz",

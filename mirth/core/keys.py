@@ -51,8 +51,8 @@ def purpose_key(seed: int, purpose: Purpose) -> Key:
     return jax.random.fold_in(jax.random.key(seed), int(purpose))
 
 
-def chain_keys(seed: int, purpose: Purpose, num_chains: int) -> Key:
-    """Give one key per chain, shape (chains,); key k does not depend on ``num_chains``.
+def chain_keys(seed: int, purpose: Purpose, num_chains: int, first_chain: int = 0) -> Key:
+    """Give one key per chain, shape (chains,); the key of a chain depends on its number only.
 
     Parameters
     ----------
@@ -62,6 +62,8 @@ def chain_keys(seed: int, purpose: Purpose, num_chains: int) -> Key:
         What the random numbers are for.
     num_chains : int
         Number of chains.
+    first_chain : int, default=0
+        Number of the first one.
 
     Examples
     --------
@@ -70,4 +72,5 @@ def chain_keys(seed: int, purpose: Purpose, num_chains: int) -> Key:
     True
     """
     root = purpose_key(seed, purpose)
-    return jax.vmap(lambda chain: jax.random.fold_in(root, chain))(jax.numpy.arange(num_chains))
+    chains = first_chain + jax.numpy.arange(num_chains)
+    return jax.vmap(lambda chain: jax.random.fold_in(root, chain))(chains)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ FORMAT = "mirth model"
 SCHEMA_VERSION = 3
 CLASS_NAMES = ("BNNRegressor", "BNNClassifier")
 PLACES = ("run_directory", "draws_store", "monitors")  # of one process, not of the model
-DERIVED = ("model_",)  # is posterior_.model
+DERIVED = ("model_", "_session")  # the first is posterior_.model, the second has the rows
 
 
 def write_estimator(estimator: Any, path: str | Path) -> None:
@@ -52,6 +53,7 @@ def write_estimator(estimator: Any, path: str | Path) -> None:
         for key, value in vars(estimator).items()
         if key not in parameters and key not in DERIVED
     }
+    fitted["posterior_"] = dataclasses.replace(fitted["posterior_"], continuation=None)
     manifest = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,

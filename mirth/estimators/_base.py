@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import abc
-import contextlib
 import copy
 import numbers
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from mirth.core.outcomes import MirthWarning
-from mirth.core.validation import check_name
 from mirth.data import Dataset, Standardizer
 from mirth.estimators._archive import write_estimator
+from mirth.estimators._checks import (
+    keep_weighted_rows,
+    note_constant_columns,
+    resolve_prior,
+    text_explained,
+)
+from mirth.estimators._session import Session
 from mirth.estimators.arviz_export import arviz_tree
 from mirth.estimators.compression import CompressionReport, compress_posterior
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
@@ -34,11 +32,10 @@ from mirth.inference import (
     Monitor,
     Posterior,
     configure_cpu_devices,
-    infer,
     resolve_method,
 )
 from mirth.inference.infer import RANGES
-from mirth.model import MLP, PRIORS, Likelihood, Model, Prior
+from mirth.model import MLP, Likelihood, Model, Prior
 from mirth.prediction import make_predictive
 
 if TYPE_CHECKING:
@@ -82,30 +79,81 @@ class BaseBNN(BaseEstimator):
             num_outputs=likelihood.num_outputs,
             activation=self.activation,
         )
-        self.model_ = Model(network, likelihood, _resolve_prior(self.prior))
+        self.model_ = Model(network, likelihood, resolve_prior(self.prior))
         self.x_scaler_ = Standardizer.fit(x, weights)
-        _note_constant_columns(x, getattr(self, "feature_names_in_", np.arange(x.shape[1])))
+        note_constant_columns(x, getattr(self, "feature_names_in_", np.arange(x.shape[1])))
         scaled = self.x_scaler_.transform(x)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        self.posterior_ = infer(
+        self._session = Session(
             self.model_,
             Dataset(scaled, y, weights),
-            method,
-            num_chains=self.n_members,
-            seed=self.seed_,
-            validation_fraction=self.validation_fraction,
-            verbose=self.verbose,
-            out=self.run_directory,
-            checkpoint_seconds=self.checkpoint_seconds,
-            max_time=self.max_time,
-            monitors=self.monitors or (),
-            draws_store=self.draws_store,
+            {
+                "seed": self.seed_,
+                "validation_fraction": self.validation_fraction,
+                "checkpoint_seconds": self.checkpoint_seconds,
+                "draws_store": self.draws_store,
+            },
+            self.run_directory,
+        )
+        self.posterior_ = self._session.start(
+            method, self.n_members, max_time=self.max_time, **self._display()
         )
         self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
+        return self._judged()
+
+    def _display(self) -> dict[str, Any]:
+        """Give what shows the progress."""
+        return {"verbose": self.verbose, "monitors": self.monitors or ()}
+
+    def _judged(self) -> Self:
+        """Judge new draws; what was made from others is no longer true."""
         self._diagnostics: Diagnostics | None = None
         self.verdicts_ = judge(self.posterior_)
         self.calibration_ = None
         return self
+
+    def fit_more(self, *, n_samples: int | None = None, n_members: int | None = None) -> Self:
+        """Go on from where the chains stand: more draws, or more members.
+
+        The draws are those that a longer first fit would have given. ``method`` and ``n_members``
+        become those of that fit; a calibration is forgotten. There is no limit of the time.
+
+        Parameters
+        ----------
+        n_samples : int, optional
+            Draws per chain in the end, the present ones included.
+        n_members : int, optional
+            Members in the end, the present ones included.
+
+        Returns
+        -------
+        estimator
+            The estimator itself.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If a number is smaller than the present one, nothing would be added, or the estimator
+            was loaded, copied or unpickled: it has no training rows then.
+        """
+        check_is_fitted(self, "posterior_")
+        session: Session | None = getattr(self, "_session", None)
+        if session is None:
+            raise ValueError(
+                "fit_more goes on with the rows and chains of a fit in this process; this "
+                "estimator is a copy or was loaded. With a run_directory, fit goes on, too."
+            )
+        method = resolve_method(self.method)
+        longer = session.longer(method, n_samples)
+        self.posterior_ = session.more(longer, longer != method, n_members, **self._display())
+        self.method, self.n_members = longer, n_members or self.n_members
+        return self._judged()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the training rows behind: copies and pickles only predict."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_session"}
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, also of the method, the prior and the likelihood.
@@ -139,7 +187,7 @@ class BaseBNN(BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Check the rows once, with at least two of them."""
-        with _text_explained():
+        with text_explained():
             X, y = validate_data(
                 self,
                 X,
@@ -151,26 +199,14 @@ class BaseBNN(BaseEstimator):
             )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-            if not sample_weight.any():
-                raise ValueError("sample_weight is zero for every row; there is nothing to fit.")
-            rows = sample_weight > 0
-            X, y, sample_weight = X[rows], y[rows], sample_weight[rows]
-            if len(X) < 2:
-                raise ValueError(
-                    "sample_weight is positive for one row only; at least two rows are needed."
-                )
-        return X, y, sample_weight
+        return keep_weighted_rows(X, y, sample_weight)
 
     _is_numeric = False
 
     def _predictive(self, X: Any, **options: Any) -> Any:
         """Predictive distribution of new rows."""
         check_is_fitted(self, "posterior_")
-        with _text_explained():
+        with text_explained():
             X = validate_data(self, X, dtype=np.float64, reset=False)
         scaled = self.x_scaler_.transform(X)
         return make_predictive(
@@ -318,7 +354,7 @@ class BaseBNN(BaseEstimator):
         return self.x_scaler_.transform(X), self._scaled_target(y)
 
     def _checked_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        with _text_explained():
+        with text_explained():
             return validate_data(
                 self, X, y, dtype=np.float64, y_numeric=self._is_numeric, reset=False
             )
@@ -352,46 +388,4 @@ class BaseBNN(BaseEstimator):
         # So clones are alike.
         other.method = method if isinstance(method, DeepEnsemble) else method.start
         other.posterior_ = self.posterior_.start_as_posterior()
-        other._diagnostics = None
-        other.verdicts_ = judge(other.posterior_)
-        other.calibration_ = None
-        return other
-
-
-def _resolve_prior(prior: Any) -> Prior:
-    """Turn a name into a prior."""
-    if isinstance(prior, str):
-        return PRIORS[check_name("prior", prior, list(PRIORS))]()
-    if not isinstance(prior, Prior):
-        raise TypeError(
-            f"prior={prior!r} must be a name ({', '.join(PRIORS)}) or a prior object such as "
-            "mirth.NormalPrior(scale=0.5)."
-        )
-    return prior
-
-
-@contextlib.contextmanager
-def _text_explained() -> Iterator[None]:
-    """Say what to do about text, where scikit-learn only says that it is no number."""
-    try:
-        yield
-    except ValueError as error:
-        if "could not convert string" not in str(error):
-            raise
-        raise ValueError(
-            f"{error}. Encode text and categories as numbers first, for example by a Pipeline with "
-            "sklearn.preprocessing.OneHotEncoder."
-        ) from error
-
-
-def _note_constant_columns(x: np.ndarray, names: np.ndarray) -> None:
-    """Warn of columns that cannot tell rows apart; they are harmless."""
-    constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
-    if len(constant):
-        shown = ", ".join(map(str, names[constant[:10]])) + (", ..." if len(constant) > 10 else "")
-        warnings.warn(
-            f"Columns {shown} of X are constant ({len(constant)} in all); they carry no "
-            "information and could be dropped.",
-            MirthWarning,
-            stacklevel=4,
-        )
+        return other._judged()

@@ -6,7 +6,7 @@ from mirth.inference.infer import METHODS, infer, resolve_method
 from mirth.inference.mile import MILE
 from mirth.inference.monitor import ChainsReport, Monitor
 from mirth.inference.placement import Placement, configure_cpu_devices
-from mirth.inference.posterior import Posterior, TuningReport
+from mirth.inference.posterior import Continuation, Posterior, TuningReport, join_chains
 from mirth.inference.sgmcmc import SGMCMC
 from mirth.inference.smile import SMILE
 from mirth.inference.trackers import MLflowMonitor, TensorBoardMonitor
@@ -19,6 +19,7 @@ __all__ = [
     "SMILE",
     "Auto",
     "ChainsReport",
+    "Continuation",
     "DeepEnsemble",
     "MLflowMonitor",
     "Monitor",
@@ -29,5 +30,6 @@ __all__ = [
     "WarmStartReport",
     "configure_cpu_devices",
     "infer",
+    "join_chains",
     "resolve_method",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from mirth.core.keys import Purpose, chain_keys, purpose_key
+from mirth.core.keys import Purpose, purpose_key
 from mirth.core.outcomes import Outcome, SamplingError
 from mirth.core.stored import StoredArray
 from mirth.core.trees import leaf_name
@@ -202,7 +202,7 @@ class EnsembleChains:
 
     def like(self) -> Chain:
         """Shapes and types of the state of all chains, without the padding."""
-        keys = jax.eval_shape(lambda: chain_keys(0, Purpose.MOMENTUM, self.problem.num_chains))
+        keys = jax.eval_shape(lambda: self.problem.keys(Purpose.MOMENTUM))
         return jax.eval_shape(jax.vmap(self._init_one, (0, 0, None)), self.flat, keys, self.shared)
 
     def _init_one(self, flat: Array, key: Key, shared: Shared) -> Chain:
@@ -284,8 +284,7 @@ class EnsembleChains:
 
     def keys(self, purpose: Purpose) -> Key:
         """One key per chain for a purpose, on the devices."""
-        keys = chain_keys(self.problem.seed, purpose, self.problem.num_chains)
-        return self.problem.placement.put_chains(keys)
+        return self.problem.placement.put_chains(self.problem.keys(purpose))
 
     def end_phase(self, chains: Chain, phase: Phase, kept: Any) -> Chain:
         """Conclude a phase of all chains."""

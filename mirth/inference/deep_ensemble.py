@@ -96,20 +96,7 @@ class DeepEnsemble(Configurable):
             patience=self.patience,
             transform=self.transform,
         )
-        return warm_start(
-            problem.model,
-            problem.train,
-            problem.validation,
-            settings,
-            num_members=problem.num_chains,
-            seed=problem.seed,
-            placement=problem.placement,
-            monitor=problem.monitor,
-            recorder=problem.recorder,
-            deadline=problem.deadline,
-            time_share=time_share,
-            stream=problem.stream,
-        )
+        return warm_start(problem, settings, time_share)
 
     def run(self, problem: Problem) -> Posterior:
         """Fit the ensemble; each member is one chain with one draw."""
@@ -133,7 +120,7 @@ class DeepEnsemble(Configurable):
             num_sampling_steps=0,
             num_gradients=0,
             seconds={"warm_start": report.seconds},
-            members=np.arange(problem.num_chains),
+            members=problem.first_chain + np.arange(problem.num_chains),
         )
 
 

@@ -159,11 +159,13 @@ class MemoryDraws:
 
     def tail(self) -> dict[str, np.ndarray]:
         """Give the draws that a checkpoint must hold: all of them."""
+        if len(self._pieces) > 1:
+            self._pieces = [join(self._pieces)]  # once: the result shares its memory
         return join(self._pieces)
 
     def finish(self) -> dict[str, Any]:
         """Give all draws, arrays of shape (chains, draws, ...) by name."""
-        return join(self._pieces)
+        return self.tail()
 
 
 def join(pieces: list[Piece]) -> dict[str, np.ndarray]:
@@ -175,8 +177,8 @@ def join(pieces: list[Piece]) -> dict[str, np.ndarray]:
     >>> join([{"x": np.zeros((2, 3))}, {"x": np.ones((2, 1))}])["x"].shape
     (2, 4)
     """
-    if not pieces:
-        return {}
+    if len(pieces) < 2:
+        return dict(pieces[0]) if pieces else {}
     return {name: np.concatenate([p[name] for p in pieces], axis=1) for name in pieces[0]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mirth.core.keys import Purpose, purpose_key
+from mirth.core.snapshots import Snapshot
 from mirth.core.types import Batch, is_table
 from mirth.core.validation import (
     COUNT,
@@ -31,11 +33,11 @@ from mirth.inference.draws import store_location
 from mirth.inference.mile import MILE
 from mirth.inference.monitor import Monitor, Monitors
 from mirth.inference.placement import Placement, configure_cpu_devices
-from mirth.inference.posterior import Posterior
+from mirth.inference.posterior import Continuation, Posterior
 from mirth.inference.problem import Problem
 from mirth.inference.progress import make_monitor
-from mirth.inference.recorder import Recorder
-from mirth.inference.run_folder import RunFolder, data_hash, describe
+from mirth.inference.recorder import MemoryRecorder, Recorder
+from mirth.inference.run_folder import RunFolder, data_hash, describe, other_run
 from mirth.inference.sgmcmc import SGMCMC
 from mirth.inference.smile import SMILE
 from mirth.model import Model
@@ -62,6 +64,7 @@ METHOD_TYPES = (Auto, MILE, DeepEnsemble, SMILE, SGMCMC)
 
 RANGES: Mapping[str, Range] = {
     "num_chains": COUNT,
+    "first_chain": NATURAL,
     "seed": NATURAL,
     "validation_fraction": FRACTION,
     "chunk_steps": COUNT,
@@ -97,6 +100,7 @@ def infer(
     method: Any = "mile",
     *,
     num_chains: int = 10,
+    first_chain: int = 0,
     seed: int = 0,
     validation: Dataset | None = None,
     validation_fraction: float = 0.1,
@@ -109,6 +113,7 @@ def infer(
     out: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     draws_store: str | Path | None = None,
+    go_on_from: Posterior | None = None,
 ) -> Posterior:
     """Sample the posterior of a model.
 
@@ -124,6 +129,9 @@ def infer(
         such as ``MILE(n_warmup=5000)``.
     num_chains : int, default=10
         Number of members and chains K.
+    first_chain : int, default=0
+        Number of the first chain. The draws of a chain depend on its number, not on the others, so
+        several machines can run some each (:func:`join_chains`).
     seed : int, default=0
         Seed of every random number: the same seed gives the same draws on CPU, whatever the
         chunks, and to rounding on any number of devices.
@@ -160,6 +168,9 @@ def infer(
         ``"s3://bucket/run.zarr"`` (with ``mirth[remote]`` and the protocol's own package, here
         s3fs). A later call must name the same place. None means ``draws.zarr`` in the run
         directory.
+    go_on_from : Posterior, optional
+        Result of the same call with a smaller ``n_samples``: the chains go on where they stand, to
+        the draws that a longer run would have had. For a run without directory.
 
     Returns
     -------
@@ -192,26 +203,22 @@ def infer(
     """
     configure_cpu_devices()
     method = resolve_method(method)
-    numbers: dict[str, Any] = {"num_chains": num_chains, "seed": seed}
+    numbers: dict[str, Any] = dict(num_chains=num_chains, first_chain=first_chain, seed=seed)
     sizes: dict[str, Any] = {"chunk_steps": chunk_steps, "data_block_size": data_block_size}
     _check_numbers(**numbers, **sizes, checkpoint_seconds=checkpoint_seconds)
     deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
     location = _location(draws_store, out)
-    stream = dataset if isinstance(dataset, Stream) else None
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
     # Traced, not run: the network fits the likelihood, or says so.
     jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
     with contextlib.ExitStack() as stack:
         listening = [make_monitor(verbose), *_check_monitors(monitors)]
         stack.callback(Monitors(listening).close)
-        recorder = Recorder()
+        settings = numbers | _describe_run(model, method, dataset, validation)
+        settings |= {"validation_fraction": validation_fraction, "draws_store": location}
+        settings["data_block_size"] = data_block_size
+        recorder: Recorder = MemoryRecorder(_snapshot_of(go_on_from, settings, out))
         if out is not None:
-            settings = numbers | {
-                "validation_fraction": validation_fraction,
-                "draws_store": location,
-                "data_block_size": data_block_size,
-            }
-            settings |= _describe_run(model, method, dataset, validation)
             folder = RunFolder(
                 out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
             )
@@ -228,9 +235,41 @@ def infer(
             deadline=deadline,
             **sizes,
             draws_on_disk=out is not None,
-            stream=stream,
+            stream=dataset if isinstance(dataset, Stream) else None,
         )
-        return method.run(problem)
+        posterior = method.run(problem)
+    return _with_continuation(posterior, settings, recorder)
+
+
+def _with_continuation(
+    posterior: Posterior, settings: dict[str, Any], recorder: Recorder
+) -> Posterior:
+    """Let a run in memory be gone on with."""
+    if not isinstance(recorder, MemoryRecorder) or recorder.snapshot is None:
+        return posterior
+    return dataclasses.replace(posterior, continuation=Continuation(settings, recorder.snapshot))
+
+
+def _snapshot_of(
+    posterior: Posterior | None, settings: dict[str, Any], out: str | Path | None
+) -> Snapshot | None:
+    """Give the state to go on from, if the run is the same but for its length."""
+    if posterior is None:
+        return None
+    if out is not None:
+        raise ValueError(
+            f"go_on_from and out={str(out)!r} exclude each other: a run directory knows where its "
+            "chains stand."
+        )
+    end = posterior.continuation
+    if end is None:
+        raise ValueError(
+            "go_on_from has no chains to go on with: it is a part of a posterior, a loaded one, or "
+            "of a run directory, where the same call with out= goes on."
+        )
+    if reason := other_run(end.settings, settings):
+        raise ValueError(f"go_on_from is {reason}.")
+    return end.snapshot
 
 
 def _describe_run(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from mirth.core.snapshots import Snapshot
 from mirth.core.stored import StoredArray
 from mirth.core.trees import full_precision
 from mirth.core.types import Params
@@ -40,6 +41,21 @@ class TuningReport:
     energy_variance: np.ndarray
     num_steps: int
     seconds: float
+
+
+class Continuation(NamedTuple):
+    """End of a run, for a longer one.
+
+    Parameters
+    ----------
+    settings : dict
+        What the run was.
+    snapshot : Snapshot
+        State of its chains; it shares the memory of the draws.
+    """
+
+    settings: dict[str, Any]
+    snapshot: Snapshot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +94,9 @@ class Posterior:
         Number of each chain in the ensemble, from 0; some are missing if chains were dropped.
     notes : tuple of str
         Sentences about what happened on the way: unhealthy chains, an early end.
+    continuation : Continuation, optional
+        Where another run can go on (``infer(go_on_from=...)``); None for parts of a posterior, and
+        for a run directory, which keeps it.
 
     Examples
     --------
@@ -104,6 +123,7 @@ class Posterior:
     seconds: dict[str, float]
     members: np.ndarray
     notes: tuple[str, ...] = ()
+    continuation: Continuation | None = dataclasses.field(default=None, repr=False)
 
     @property
     def num_chains(self) -> int:
@@ -149,6 +169,7 @@ class Posterior:
             lppd_chain=self.lppd_chain[which],
             lppd_se=self.lppd_se[which],
             members=self.members[which],
+            continuation=None,
         )
 
     def take_draws(self, draws: np.ndarray) -> Posterior:
@@ -171,7 +192,9 @@ class Posterior:
             stats["diverging"] = np.stack(
                 [np.add.reduceat(row, at) for row, at in zip(counts, first, strict=True)]
             )
-        return dataclasses.replace(self, draws=jax.tree.map(take, self.draws), sample_stats=stats)
+        return dataclasses.replace(
+            self, draws=jax.tree.map(take, self.draws), sample_stats=stats, continuation=None
+        )
 
     def start_as_posterior(self) -> Posterior:
         """Give the deep ensemble that the chains started from, as one draw per chain."""
@@ -185,6 +208,7 @@ class Posterior:
             num_sampling_steps=0,
             num_gradients=0,
             seconds={"warm_start": self.seconds["warm_start"]},
+            continuation=None,
         )
 
 
@@ -193,3 +217,81 @@ def _take_fields(report: Any, chains: np.ndarray) -> Any:
     fields = {f.name: getattr(report, f.name) for f in dataclasses.fields(report)}
     arrays = {name: v[chains] for name, v in fields.items() if isinstance(v, np.ndarray)}
     return dataclasses.replace(report, **arrays)
+
+
+def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
+    """Put together the chains of runs of one model, made in parts or on several machines.
+
+    Parameters
+    ----------
+    posteriors : sequence of Posterior
+        Of the same model and method, with equally many draws and different chains
+        (``infer(first_chain=...)``). Their order is kept. Draws on disk are read.
+
+    Returns
+    -------
+    Posterior
+        All chains; times are summed up.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they do not belong together.
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+    >>> data = mirth.Dataset(x, x[:, 0])
+    >>> parts = [
+    ...     mirth.infer(model, data, "deep_ensemble", num_chains=2, first_chain=first)
+    ...     for first in (0, 2)
+    ... ]
+    >>> mirth.join_chains(parts).members.tolist()
+    [0, 1, 2, 3]
+    """
+    if not posteriors:
+        raise ValueError("posteriors is empty; pass at least one.")
+    first = posteriors[0]
+    members = np.concatenate([p.members for p in posteriors])
+    if len(set(members.tolist())) < len(members):
+        raise ValueError(
+            f"posteriors have chains {members.tolist()}, some of them twice; number them by "
+            "infer(first_chain=...)."
+        )
+    for name in ("num_draws", "num_gradients", "num_sampling_steps", "model"):
+        values = [getattr(p, name) for p in posteriors]
+        if any(value != values[0] for value in values):
+            raise ValueError(f"posteriors differ in {name}: {values}; they are of different runs.")
+
+    def joined(*leaves: Any) -> np.ndarray:
+        return np.concatenate([np.asarray(leaf) for leaf in leaves])
+
+    def tree(name: str) -> Any:
+        return jax.tree.map(joined, *(getattr(p, name) for p in posteriors))
+
+    names = ("lppd_start", "lppd_chain", "lppd_se", "members")
+    return dataclasses.replace(
+        first,
+        **{name: tree(name) for name in ("draws", "sample_stats", "start", *names)},
+        warm_start=_joined_report([p.warm_start for p in posteriors]),
+        tuning=_joined_report([p.tuning for p in posteriors]),
+        seconds={part: sum(p.seconds[part] for p in posteriors) for part in first.seconds},
+        notes=tuple(note for p in posteriors for note in p.notes),
+        continuation=None,
+    )
+
+
+def _joined_report(reports: Sequence[Any]) -> Any:
+    """Join the fields that have an entry for each chain, and add up the time."""
+    first = reports[0]
+    if first is None:
+        return None
+    fields = {f.name: getattr(first, f.name) for f in dataclasses.fields(first)}
+    arrays = {
+        name: np.concatenate([getattr(report, name) for report in reports])
+        for name, value in fields.items()
+        if isinstance(value, np.ndarray)
+    }
+    return dataclasses.replace(first, **arrays, seconds=sum(r.seconds for r in reports))

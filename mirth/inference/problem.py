@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from mirth.core.types import Batch, Params, is_table
+from mirth.core.keys import Purpose, chain_keys
+from mirth.core.types import Batch, Key, Params, is_table
 from mirth.data import Stream
 from mirth.inference.budget import Deadline
 from mirth.inference.monitor import Monitor
@@ -51,6 +52,8 @@ class Problem:
         Most rows of a gradient at a time; None lets :meth:`choose_block_size` choose.
     draws_on_disk : bool, default=False
         Whether draws leave the memory while the chains run.
+    first_chain : int, default=0
+        Number of the first chain.
     stream : Stream, optional
         Where the rows to learn from come from, if not from memory; ``train`` are some of them then.
     """
@@ -67,7 +70,12 @@ class Problem:
     chunk_steps: int | None = None
     data_block_size: int | None = None
     draws_on_disk: bool = False
+    first_chain: int = 0
     stream: Stream | None = None
+
+    def keys(self, purpose: Purpose) -> Key:
+        """Give one key per chain for a purpose."""
+        return chain_keys(self.seed, purpose, self.num_chains, self.first_chain)
 
     @property
     def num_train(self) -> int:

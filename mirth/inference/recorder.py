@@ -54,4 +54,29 @@ class Recorder:
         num_stored : int
             Draws before them, which are in the store already.
         """
-        return MemoryDraws()
+        draws = MemoryDraws()
+        if tail:
+            draws.append(tail)
+        return draws
+
+
+class MemoryRecorder(Recorder):
+    """Recorder that keeps the end of a run in memory, so that another run can go on from there.
+
+    Parameters
+    ----------
+    snapshot : Snapshot, optional
+        State to go on from.
+    """
+
+    def __init__(self, snapshot: Snapshot | None = None):
+        self.snapshot = snapshot
+
+    def restore(self) -> Snapshot | None:
+        """Give the state to go on from."""
+        return self.snapshot
+
+    def offer(self, make: Callable[[], Snapshot], *, is_due: bool = False) -> None:
+        """Keep the state if it is one that must be kept."""
+        if is_due:
+            self.snapshot = make()

@@ -200,17 +200,8 @@ class RunFolder(Recorder):
             return
         kept = read_marker(self.folder, FORMAT, SCHEMA_VERSION)
         self._id = kept.get("id", self._id)
-        for name, before, now in differences(kept["settings"], self.settings):
-            is_growth = name.rpartition(".")[2] in GROWING and isinstance(now, int)
-            if is_growth and isinstance(before, int) and now >= before:
-                continue
-            if name.rpartition(".")[2] in HARMLESS:
-                continue
-            raise RunFolderError(
-                f"{self.folder} has a run with {name}={before!r}, not {now!r}. Give the same "
-                f"settings and data to go on (only {', '.join(GROWING)} may grow), or another "
-                "folder."
-            )
+        if reason := other_run(kept["settings"], self.settings):
+            raise RunFolderError(f"{self.folder} has {reason}, or another folder.")
         self._claim_store()
         self._write_manifest()
 
@@ -252,6 +243,35 @@ def describe(value: Any) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # addresses differ from run to run
+
+
+def other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Say why a run cannot go on with other settings; None if it can.
+
+    Examples
+    --------
+    >>> other_run({"method": {"n_samples": 10}}, {"method": {"n_samples": 20}}) is None
+    True
+    >>> other_run({"seed": 1}, {"seed": 2}).partition(".")[0]
+    'a run with seed=1, not 2'
+    """
+    schedule = before.get("method", {}).get("schedule", "constant")
+    for name, old, new in differences(before, now):
+        field = name.rpartition(".")[2]
+        if field in HARMLESS:
+            continue
+        if field in GROWING and isinstance(old, int) and isinstance(new, int) and new >= old:
+            if schedule == "constant":
+                continue
+            return (
+                f"a run with schedule={schedule!r}, whose steps depend on {name}={old!r}; it "
+                "cannot grow. Give the same settings"
+            )
+        return (
+            f"a run with {name}={old!r}, not {new!r}. Give the same settings and data to go on "
+            f"(only {', '.join(GROWING)} may grow)"
+        )
+    return None
 
 
 def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -271,7 +271,7 @@ class ChainRun:
             num_sampling_steps=num_steps,
             num_gradients=chains.gradients_per_step * (tuning.num_steps + num_steps),
             seconds={"warm_start": self.warm_start.seconds, **progress.seconds},
-            members=np.arange(num),
+            members=problem.first_chain + np.arange(num),
             notes=tuple(progress.notes),
         )
         if progress.health.dropped:

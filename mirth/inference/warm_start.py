@@ -9,17 +9,15 @@ import dataclasses
 import functools
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from mirth.core.keys import Purpose, chain_keys
+from mirth.core.keys import Purpose
 from mirth.core.outcomes import MirthWarning, Outcome, SamplingError
 from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
 from mirth.core.types import Batch, Params
-from mirth.data import Stream
-from mirth.inference.budget import Deadline
 from mirth.inference.epochs import (
     MemberProgram,
     MemberState,
@@ -29,10 +27,10 @@ from mirth.inference.epochs import (
     init_member,
     make_optimiser,
 )
-from mirth.inference.monitor import Monitor
-from mirth.inference.placement import Placement
-from mirth.inference.recorder import Recorder
 from mirth.model import Model
+
+if TYPE_CHECKING:
+    from mirth.inference.problem import Problem
 
 STAGE = "warm start"
 _FAR_WORSE_NATS = 0.5
@@ -85,46 +83,19 @@ class WarmStartReport:
 
 
 def warm_start(
-    model: Model,
-    train: Batch,
-    validation: Batch,
-    settings: Optimisation,
-    *,
-    num_members: int,
-    seed: int,
-    placement: Placement,
-    monitor: Monitor | None = None,
-    recorder: Recorder | None = None,
-    deadline: Deadline | None = None,
-    time_share: float = 1.0,
-    stream: Stream | None = None,
+    problem: Problem, settings: Optimisation, time_share: float = 1.0
 ) -> tuple[Params, WarmStartReport]:
     """Optimise all members.
 
     Parameters
     ----------
-    model : Model
-        What to fit.
-    train, validation : Batch
-        Scaled rows to learn from, and rows that decide when to stop.
+    problem : Problem
+        Model, rows, seed, devices, monitor.
     settings : Optimisation
         Numbers of the optimiser.
-    num_members : int
-        Number of networks.
-    seed : int
-        Seed of the run.
-    placement : Placement
-        Devices.
-    monitor : Monitor, optional
-        Display of the progress.
-    recorder : Recorder, optional
-        Keeps the state from time to time, and may have one to go on from.
-    deadline : Deadline, optional
-        Limit of the time of the run.
     time_share : float, default=1.0
-        Share of that time after which the optimisation ends; the best weights so far are kept.
-    stream : Stream, optional
-        Where the rows to learn from come from; ``train`` are some of them then.
+        Share of the allowed time after which the optimisation ends; the best weights so far are
+        kept.
 
     Returns
     -------
@@ -139,11 +110,11 @@ def warm_start(
         If no member ever reached a finite validation loss.
     """
     began = time.perf_counter()
-    monitor, recorder = monitor or Monitor(), recorder or Recorder()
-    deadline = deadline or Deadline()
+    model, train, validation = problem.model, problem.train, problem.validation
+    placement, num_members = problem.placement, problem.num_chains
     program = MemberProgram(model, make_optimiser(settings), settings)
-    init_keys = chain_keys(seed, Purpose.NETWORK_INIT, num_members)
-    snapshot = recorder.restore()
+    init_keys = problem.keys(Purpose.NETWORK_INIT)
+    snapshot = problem.recorder.restore()
     if snapshot is not None and snapshot.record["stage"] != STAGE:
         like = jax.eval_shape(jax.vmap(lambda key: model.init(key, train.x)), init_keys)
         start = tree_from_arrays(like, snapshot.arrays, "start")
@@ -155,23 +126,25 @@ def warm_start(
     if snapshot is not None:
         state = tree_from_arrays(state, snapshot.arrays, "member")
         before = snapshot.record["seconds"]
-        deadline.go_on_from(before)
-    keys = placement.put_chains(chain_keys(seed, Purpose.WARM_START, num_members))
-    state = placement.put_chains(state)
+        problem.deadline.go_on_from(before)
+    keys = problem.keys(Purpose.WARM_START)
+    keys, state = placement.put_chains(keys), placement.put_chains(state)
     advance = (
         ResidentEpochs(program, train, validation, placement)
-        if stream is None
-        else StreamedEpochs(program, stream, validation, seed, placement)
+        if problem.stream is None
+        else StreamedEpochs(program, problem.stream, validation, problem.seed, placement)
     )
     while not bool(np.all(np.asarray(state.is_stopped))):
         state = jax.block_until_ready(advance(state, keys))
         seconds = before + time.perf_counter() - began
         epochs = np.asarray(state.epoch)[:num_members]
         losses = np.asarray(state.best_loss)[:num_members]
-        monitor.on_epochs(epochs, losses, seconds)
-        recorder.offer(functools.partial(_snapshot, state, num_members, seconds))
-        if deadline.has_passed(time_share):
-            monitor.on_note(f"The warm start ended after {epochs.max()} epochs: its time is up.")
+        problem.monitor.on_epochs(epochs, losses, seconds)
+        problem.recorder.offer(functools.partial(_snapshot, state, num_members, seconds))
+        if problem.deadline.has_passed(time_share):
+            problem.monitor.on_note(
+                f"The warm start ended after {epochs.max()} epochs: its time is up."
+            )
             break
     state = jax.tree.map(lambda leaf: leaf[:num_members], state)
     report = WarmStartReport(

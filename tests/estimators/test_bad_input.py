@@ -182,7 +182,7 @@ def test_rows_to_predict(regressor: BNNRegressor, rows: np.ndarray, text: str) -
         (lambda reg: reg.predict_interval(X, confidence_level=90), r"confidence_level=90 "),
         (lambda reg: reg.predict_interval(X, confidence_level=[0.5, 1.0]), r"confidence_level="),
         (lambda reg: reg.predict_interval(X, confidence_level=np.nan), r"confidence_level=nan"),
-        (lambda reg: reg.predict_quantiles(X, quantiles=[0.0, 0.5]), r"quantiles=0.0 "),
+        (lambda reg: reg.predict_quantiles(X, quantiles=[0.0, 0.5]), r"quantiles=\[0.0, 0.5\]"),
         (lambda reg: reg.predict_quantiles(X, quantiles=50), r"quantiles=50"),
         (lambda reg: reg.sample_predictive(X, n_draws=0), r"n_draws=0 must be at least 1"),
     ],

@@ -15,7 +15,10 @@ from mirth.core.outcomes import Outcome
 from mirth.core.trees import tree_norm
 from mirth.core.types import Batch
 from mirth.inference import Monitor, Placement, WarmStartReport, warm_start
+from mirth.inference.budget import Deadline
 from mirth.inference.epochs import Optimisation, _shuffled
+from mirth.inference.problem import Problem
+from mirth.inference.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -45,16 +48,18 @@ def optimise(
         "max_epochs": 40,
         "patience": 5,
     }
-    return module.warm_start(
-        model,
-        as_batch(train),
-        as_batch(validation),
-        Optimisation(**(defaults | settings)),
-        num_members=num_members,
+    problem = Problem(
+        model=model,
+        train=as_batch(train),
+        validation=as_batch(validation),
+        num_chains=num_members,
         seed=0,
         placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential=True),
-        monitor=monitor,
+        monitor=monitor or mirth.Monitor(),
+        recorder=Recorder(),
+        deadline=Deadline(),
     )
+    return module.warm_start(problem, Optimisation(**(defaults | settings)))
 
 
 @pytest.fixture(scope="module")

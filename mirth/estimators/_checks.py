@@ -1,0 +1,73 @@
+"""Checks of what an estimator is given."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight
+
+from mirth.core.outcomes import MirthWarning
+from mirth.core.validation import check_name
+from mirth.model import PRIORS, Prior
+
+
+def resolve_prior(prior: Any) -> Prior:
+    """Turn a name into a prior."""
+    if isinstance(prior, str):
+        return PRIORS[check_name("prior", prior, list(PRIORS))]()
+    if not isinstance(prior, Prior):
+        raise TypeError(
+            f"prior={prior!r} must be a name ({', '.join(PRIORS)}) or a prior object such as "
+            "mirth.NormalPrior(scale=0.5)."
+        )
+    return prior
+
+
+@contextlib.contextmanager
+def text_explained() -> Iterator[None]:
+    """Say what to do about text, where scikit-learn only says that it is no number."""
+    try:
+        yield
+    except ValueError as error:
+        if "could not convert string" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}. Encode text and categories as numbers first, for example by a Pipeline with "
+            "sklearn.preprocessing.OneHotEncoder."
+        ) from error
+
+
+def note_constant_columns(x: np.ndarray, names: np.ndarray) -> None:
+    """Warn of columns that cannot tell rows apart; they are harmless."""
+    constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
+    if len(constant):
+        shown = ", ".join(map(str, names[constant[:10]])) + (", ..." if len(constant) > 10 else "")
+        warnings.warn(
+            f"Columns {shown} of X are constant ({len(constant)} in all); they carry no "
+            "information and could be dropped.",
+            MirthWarning,
+            stacklevel=4,
+        )
+
+
+def keep_weighted_rows(
+    X: np.ndarray, y: np.ndarray, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Check the weights and leave out rows of weight zero."""
+    if sample_weight is None:
+        return X, y, None
+    sample_weight = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    if not sample_weight.any():
+        raise ValueError("sample_weight is zero for every row; there is nothing to fit.")
+    rows = sample_weight > 0
+    if rows.sum() < 2:
+        raise ValueError(
+            "sample_weight is positive for one row only; at least two rows are needed."
+        )
+    return X[rows], y[rows], sample_weight[rows]
