@@ -24,6 +24,7 @@ class Outcome(enum.Enum):
 
     FINISHED = "The run finished its budget."
     NON_FINITE_TARGET = "The log density is not finite at the start of every chain."
+    UNKEEPABLE_DRAW = "A draw does not fit the type in which it is to be kept."
     UNHEALTHY_CHAINS = "The run was stopped because of unhealthy chains."
 
 

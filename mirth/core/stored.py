@@ -15,6 +15,10 @@ class StoredArray:
     array : array on disk, shape (chains, draws, ...)
         Anything with ``shape``, ``dtype`` and indexing by integers and slices, such as an array of
         Zarr.
+    held_as : dtype, optional
+        Type of the numbers whose bits the array holds under another one.
+    dtype : dtype, optional
+        Type in which they are given; None means as they are held.
 
     Examples
     --------
@@ -24,10 +28,11 @@ class StoredArray:
     ((2, 3), [3.0, 4.0], 15.0)
     """
 
-    def __init__(self, array: Any):
+    def __init__(self, array: Any, held_as: Any = None, dtype: Any = None):
         self._array = array
+        self._held_as = np.dtype(array.dtype if held_as is None else held_as)
         self.shape: tuple[int, ...] = tuple(array.shape)
-        self.dtype = np.dtype(array.dtype)
+        self.dtype = np.dtype(self._held_as if dtype is None else dtype)
 
     @property
     def ndim(self) -> int:
@@ -48,17 +53,23 @@ class StoredArray:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return np.asarray(self._array[index])
+        return np.asarray(self._array[index]).view(self._held_as).astype(self.dtype, copy=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self._array[...], dtype=dtype)
+        return np.asarray(self[...], dtype=dtype)
 
     def __repr__(self) -> str:
         return f"StoredArray(shape={self.shape}, dtype={self.dtype})"
 
     def take_chains(self, chains: np.ndarray) -> StoredArray:
         """Give a view of some chains, which stays on the disk as well."""
-        return StoredArray(_SomeChains(self._array, chains))
+        return StoredArray(_SomeChains(self._array, chains), self._held_as, self.dtype)
+
+    def full_precision(self) -> StoredArray:
+        """Give a view that gives 16-bit numbers as float32."""
+        if self.dtype.itemsize != 2:
+            return self
+        return StoredArray(self._array, self._held_as, np.float32)
 
     def joined(self) -> JoinedDraws:
         """Give a view with the axes of chains and draws joined, one chain after another."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mirth.inference.problem import Problem
 
 
+_BFLOAT16 = np.dtype(jnp.bfloat16)
 NUM_TRACED = 16
 """Validation rows whose log probability is kept at each draw: how effective are the draws?"""
 
@@ -143,6 +144,7 @@ class EnsembleChains:
         self.unravel = ravel_pytree(one)[1]
         self.flat = np.asarray(jax.vmap(lambda p: ravel_pytree(p)[0])(params))
         self.num_params = self.flat.shape[1]
+        self.kept, self.unravel_kept = self._kept_of(one)
         subset_key = purpose_key(problem.seed, Purpose.SUBSET)
         self.shared = problem.placement.put_shared(
             Shared(
@@ -250,10 +252,12 @@ class EnsembleChains:
 
     def _keep_draw(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
         """Keep a draw and its statistics; add it to the sum over the validation rows."""
-        position = chain.kernel.position
+        position = kept = chain.kernel.position
         log_prob = self.validation_log_prob(position, shared)
+        if self.problem.keep is not None:
+            kept = ravel_pytree(self.problem.keep(self.unravel(position)))[0]
         draw = {
-            "position": position,
+            "position": kept.astype(self.problem.draws_dtype),
             "log_prob": log_prob[:NUM_TRACED],
             "logdensity": info.logdensity,
             "energy_change": info.energy_change,
@@ -268,7 +272,9 @@ class EnsembleChains:
 
     def fixed_loop(self) -> ChainLoop:
         """Loop of the third phase; where it keeps all parameters, the program of sampling does."""
-        if self.num_params <= self.tuner.max_params:
+        problem = self.problem
+        is_whole = problem.keep is None and problem.draws_dtype == "float32"
+        if is_whole and self.num_params <= self.tuner.max_params:
             return self.main_loop
         return self._loop(self._step, self._keep_subset)
 
@@ -309,18 +315,45 @@ class EnsembleChains:
     def named(self, piece: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Cut kept positions into the leaves of the parameters, each under its own name."""
         piece = dict(piece)
-        tree = _unravel_draws(self.unravel, piece.pop("position"))
+        position = piece.pop("position")
+        if position.dtype == np.float16 and not np.isfinite(position).all():
+            raise SamplingError(
+                Outcome.UNKEEPABLE_DRAW,
+                "draws_dtype='float16' ends at 65504; take 'bfloat16', which has fewer digits.",
+            )
+        if position.dtype == _BFLOAT16:
+            position = position.view(np.uint16)  # neither NumPy's files nor Zarr know the type
+        tree = _unravel_draws(self.unravel_kept, position, self.flat.dtype)
         flat = jax.tree_util.tree_flatten_with_path(tree)[0]
         return piece | {leaf_name(path): leaf for path, leaf in flat}
 
     def draws_tree(self, kept: dict[str, Any]) -> Any:
         """Undo :meth:`named`: the parameters as a tree, left on the disk where they are there."""
-        flat, treedef = jax.tree_util.tree_flatten_with_path(self.start)
+        flat, treedef = jax.tree_util.tree_flatten_with_path(self.kept)
+        dtype = np.dtype(self.problem.draws_dtype)
         leaves = [kept[leaf_name(path)] for path, _ in flat]
         return jax.tree.unflatten(
             treedef,
-            [leaf if isinstance(leaf, np.ndarray) else StoredArray(leaf) for leaf in leaves],
+            [
+                leaf.view(dtype) if isinstance(leaf, np.ndarray) else StoredArray(leaf, dtype)
+                for leaf in leaves
+            ],
         )
+
+    def _kept_of(self, params: Any) -> tuple[Any, Callable[[Array], Any]]:
+        """Give the shapes of what is kept of a draw, and the way back from a flat one."""
+        keep = self.problem.keep
+        if keep is None:
+            return params, self.unravel
+        shapes = jax.eval_shape(keep, params)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+            if leaf.dtype != self.flat.dtype:
+                raise TypeError(
+                    f"keep must give arrays of type {self.flat.dtype}, but "
+                    f"{leaf_name(path) or 'its result'} is {leaf.dtype}; convert it."
+                )
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return shapes, ravel_pytree(zeros)[1]
 
 
 def pooled(log_prob: np.ndarray) -> float:
@@ -334,9 +367,9 @@ def standard_error(gain: np.ndarray) -> np.ndarray:
         return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
 
 
-def _unravel_draws(unravel: Callable[[Array], Any], positions: np.ndarray) -> Any:
+def _unravel_draws(unravel: Callable[[Array], Any], positions: np.ndarray, dtype: Any) -> Any:
     """Cut flat draws (chains, draws, params) into leaves without copying them to a device."""
-    shapes = jax.eval_shape(unravel, jax.ShapeDtypeStruct(positions.shape[2:], positions.dtype))
+    shapes = jax.eval_shape(unravel, jax.ShapeDtypeStruct(positions.shape[2:], dtype))
     leaves, treedef = jax.tree.flatten(shapes)
     ends = np.cumsum([leaf.size for leaf in leaves])
     return jax.tree.unflatten(

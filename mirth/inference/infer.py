@@ -15,7 +15,7 @@ import numpy as np
 
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.snapshots import Snapshot
-from mirth.core.types import Batch, is_table
+from mirth.core.types import Batch, Params, is_table
 from mirth.core.validation import (
     COUNT,
     FRACTION,
@@ -61,6 +61,9 @@ METHODS: dict[str, Callable[..., Any]] = {
 
 METHOD_TYPES = (Auto, MILE, DeepEnsemble, SMILE, SGMCMC)
 """Classes of methods."""
+
+DRAW_TYPES = ("float32", "float16", "bfloat16")
+"""Types in which draws can be kept."""
 
 RANGES: Mapping[str, Range] = {
     "num_chains": COUNT,
@@ -113,6 +116,8 @@ def infer(
     out: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     draws_store: str | Path | None = None,
+    draws_dtype: str = "float32",
+    keep: Callable[[Params], Any] | None = None,
     go_on_from: Posterior | None = None,
 ) -> Posterior:
     """Sample the posterior of a model.
@@ -168,6 +173,13 @@ def infer(
         ``"s3://bucket/run.zarr"`` (with ``mirth[remote]`` and the protocol's own package, here
         s3fs). A later call must name the same place. None means ``draws.zarr`` in the run
         directory.
+    draws_dtype : {"float32", "float16", "bfloat16"}, default="float32"
+        Type in which draws are kept; predictions compute in float32 all the same. ``"bfloat16"``
+        has three digits less and no limit at 65504.
+    keep : callable, optional
+        What is kept of each draw, a function of the parameters such as
+        ``lambda params: params["network"]["dense_2"]``, or the outputs for some inputs: draws of a
+        large network need not be held. ``Posterior.draws`` has what it gives. None keeps all.
     go_on_from : Posterior, optional
         Result of the same call with a smaller ``n_samples``: the chains go on where they stand, to
         the draws that a longer run would have had. For a run without directory.
@@ -204,8 +216,9 @@ def infer(
     configure_cpu_devices()
     method = resolve_method(method)
     numbers: dict[str, Any] = dict(num_chains=num_chains, first_chain=first_chain, seed=seed)
-    sizes: dict[str, Any] = {"chunk_steps": chunk_steps, "data_block_size": data_block_size}
+    sizes: dict[str, Any] = dict(chunk_steps=chunk_steps, data_block_size=data_block_size)
     _check_numbers(**numbers, **sizes, checkpoint_seconds=checkpoint_seconds)
+    numbers["draws_dtype"] = check_name("draws_dtype", draws_dtype, DRAW_TYPES)
     deadline = Deadline(None if max_time is None else check_duration("max_time", max_time))
     location = _location(draws_store, out)
     train, held = map(_to_batch, _split(model, dataset, validation, validation_fraction, seed))
@@ -215,13 +228,11 @@ def infer(
         listening = [make_monitor(verbose), *_check_monitors(monitors)]
         stack.callback(Monitors(listening).close)
         settings = numbers | _describe_run(model, method, dataset, validation)
-        settings |= {"validation_fraction": validation_fraction, "draws_store": location}
-        settings["data_block_size"] = data_block_size
+        settings |= dict(data_block_size=data_block_size, draws_store=location, keep=describe(keep))
+        settings["validation_fraction"] = validation_fraction
         recorder: Recorder = MemoryRecorder(_snapshot_of(go_on_from, settings, out))
         if out is not None:
-            folder = RunFolder(
-                out, settings, checkpoint_seconds=checkpoint_seconds, draws_store=location
-            )
+            folder = RunFolder(out, settings, checkpoint_seconds, location)
             recorder = stack.enter_context(folder)
             listening.append(folder.status)
         problem = Problem(
@@ -235,6 +246,7 @@ def infer(
             deadline=deadline,
             **sizes,
             draws_on_disk=out is not None,
+            keep=keep,
             stream=dataset if isinstance(dataset, Stream) else None,
         )
         posterior = method.run(problem)

@@ -143,7 +143,7 @@ def estimate_memory(settings: ChainSettings, problem: Problem) -> MemoryNeed:
     rows = jax.eval_shape(problem.all_rows) if settings.use_validation_rows else problem.train
     num_padded = placement.padded(num_chains)
     per_device = num_padded // len(placement.devices)
-    draw = num_params * 4 + _STATISTICS_BYTES
+    draw = num_params * jnp.dtype(problem.draws_dtype).itemsize + _STATISTICS_BYTES
     buffer = kept_per_chunk(draw * num_padded) * draw
     state = _state_bytes(settings, num_params, problem.validation.y.shape[0])
     at_once = problem.chains_at_once()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -54,6 +55,10 @@ class Problem:
         Whether draws leave the memory while the chains run.
     first_chain : int, default=0
         Number of the first chain.
+    draws_dtype : str, default="float32"
+        Type in which draws are kept.
+    keep : callable, optional
+        What is kept of a draw: a function of the parameters.
     stream : Stream, optional
         Where the rows to learn from come from, if not from memory; ``train`` are some of them then.
     """
@@ -71,6 +76,8 @@ class Problem:
     data_block_size: int | None = None
     draws_on_disk: bool = False
     first_chain: int = 0
+    draws_dtype: str = "float32"
+    keep: Callable[[Params], Any] | None = None
     stream: Stream | None = None
 
     def keys(self, purpose: Purpose) -> Key:

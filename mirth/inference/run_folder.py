@@ -105,7 +105,6 @@ class RunFolder(Recorder):
         self,
         folder: str | Path,
         settings: Mapping[str, Any],
-        *,
         checkpoint_seconds: float = 30.0,
         draws_store: str | None = None,
     ):

@@ -316,7 +316,7 @@ def check_draws(draws: Params) -> tuple[Params, tuple[int, int]]:
     flat, tree = jax.tree_util.tree_flatten_with_path(draws)
     is_large = sum(getattr(leaf, "nbytes", 0) for _, leaf in flat) > _MAX_BYTES_IN_MEMORY
     leaves = {
-        jax.tree_util.keystr(path): leaf
+        jax.tree_util.keystr(path): leaf.full_precision()
         if is_large and isinstance(leaf, StoredArray)
         else full_precision(leaf)
         for path, leaf in flat
