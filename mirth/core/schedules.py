@@ -6,6 +6,7 @@ of steps and the schedule itself may be traced. Their values are positive by con
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -49,7 +50,27 @@ class Constant(eqx.Module):
         return jnp.asarray(self.value, float)
 
 
-class Linear(eqx.Module):
+class _Fall(eqx.Module):
+    """From one value to another; ``_share`` says how far it is at each time."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {"start": POSITIVE, "end": POSITIVE}
+
+    start: float
+    end: float
+
+    def __check_init__(self) -> None:
+        check_ranges(self, self.RANGES)
+
+    def __call__(self, step: ArrayLike, num_steps: ArrayLike) -> Float[Array, ""]:
+        """Give the step size of a step."""
+        return _between(self.start, self.end, self._share(_elapsed(step, num_steps)))
+
+    @abc.abstractmethod
+    def _share(self, elapsed: Float[Array, ""]) -> Float[Array, ""]:
+        """Give the share of the way from start to end at a share of the time."""
+
+
+class Linear(_Fall):
     r"""A straight line from the first step to the last.
 
     .. math:: \epsilon(t) = \text{start} + (\text{end} - \text{start})\, r, \qquad r = t / (n - 1)
@@ -73,20 +94,11 @@ class Linear(eqx.Module):
     [1.0, 0.75, 0.5]
     """
 
-    RANGES: ClassVar[Mapping[str, Range]] = {"start": POSITIVE, "end": POSITIVE}
-
-    start: float
-    end: float
-
-    def __check_init__(self) -> None:
-        check_ranges(self, self.RANGES)
-
-    def __call__(self, step: ArrayLike, num_steps: ArrayLike) -> Float[Array, ""]:
-        """Give the step size of a step."""
-        return _between(self.start, self.end, _elapsed(step, num_steps))
+    def _share(self, elapsed: Float[Array, ""]) -> Float[Array, ""]:
+        return elapsed
 
 
-class Cosine(eqx.Module):
+class Cosine(_Fall):
     r"""Half a cosine wave from the first step to the last: flat at both ends.
 
     .. math:: \epsilon(t) = \text{end} + (\text{start} - \text{end})\, \frac{1 + \cos(\pi r)}{2},
@@ -111,17 +123,8 @@ class Cosine(eqx.Module):
     [1.0, 0.75, 0.5]
     """
 
-    RANGES: ClassVar[Mapping[str, Range]] = {"start": POSITIVE, "end": POSITIVE}
-
-    start: float
-    end: float
-
-    def __check_init__(self) -> None:
-        check_ranges(self, self.RANGES)
-
-    def __call__(self, step: ArrayLike, num_steps: ArrayLike) -> Float[Array, ""]:
-        """Give the step size of a step."""
-        return _between(self.start, self.end, _half_wave(_elapsed(step, num_steps)))
+    def _share(self, elapsed: Float[Array, ""]) -> Float[Array, ""]:
+        return _half_wave(elapsed)
 
 
 class Cyclical(eqx.Module):

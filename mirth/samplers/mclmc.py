@@ -6,7 +6,8 @@ refreshes the momentum again (Ornstein-Uhlenbeck half-steps on both sides).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -127,11 +128,7 @@ class MCLMC(eqx.Module):
         scale: PyTree = 1.0,
         integrator: str = "mclachlan",
     ):
-        check_name("integrator", integrator, list(SCHEMES))
-        # Arrays may be traced; numbers are what people type.
-        for name, value in (("step_size", step_size), ("L", L)):
-            if isinstance(value, int | float) and not value > 0:
-                raise ValueError(f"{name}={value} must be positive.")
+        check_settings(integrator, SCHEMES, step_size=step_size, L=L)
         self.step_size = jnp.asarray(step_size, dtype=float)
         self.L = jnp.asarray(L, dtype=float)
         self.scale = jax.tree.map(lambda s: jnp.asarray(s, dtype=float), scale)
@@ -139,14 +136,7 @@ class MCLMC(eqx.Module):
 
     def init(self, position: PyTree, logdensity_fn: LogDensityFn, key: Key) -> MCLMCState:
         """Start at a position with a random direction."""
-        if tree_size(position) < 2:
-            raise ValueError(
-                f"position has {tree_size(position)} dimension; microcanonical dynamics need at "
-                "least 2, because the momentum has unit length."
-            )
-        logdensity, gradient = jax.value_and_grad(logdensity_fn)(position)
-        (noise,) = tree_normal(key, position, 1)
-        return MCLMCState(position, normalise(noise), logdensity, gradient)
+        return MCLMCState(*start(position, logdensity_fn, key))
 
     def step(
         self, key: Key, state: MCLMCState, logdensity_fn: LogDensityFn
@@ -178,6 +168,40 @@ class MCLMC(eqx.Module):
             is_divergent=~is_finite,
         )
         return new_state, info
+
+
+def check_settings(integrator: str, schemes: Mapping[str, Any], **lengths: Any) -> None:
+    """Check the scheme and the lengths that are numbers; arrays may be traced.
+
+    Raises
+    ------
+    ValueError
+        If the scheme is unknown, or a number is not positive.
+    """
+    check_name("integrator", integrator, list(schemes))
+    for name, value in lengths.items():
+        if isinstance(value, int | float) and not value > 0:
+            raise ValueError(f"{name}={value} must be positive.")
+
+
+def start(
+    position: PyTree, logdensity_fn: LogDensityFn, key: Key
+) -> tuple[PyTree, PyTree, Float[Array, ""], PyTree]:
+    """Give position, random direction, log density and gradient.
+
+    Raises
+    ------
+    ValueError
+        If the position has fewer than two dimensions.
+    """
+    if tree_size(position) < 2:
+        raise ValueError(
+            f"position has {tree_size(position)} dimension; microcanonical dynamics need at "
+            "least 2, because the momentum has unit length."
+        )
+    logdensity, gradient = jax.value_and_grad(logdensity_fn)(position)
+    (noise,) = tree_normal(key, position, 1)
+    return position, normalise(noise), logdensity, gradient
 
 
 def refresh_momentum(

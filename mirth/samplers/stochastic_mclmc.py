@@ -28,11 +28,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mirth.core.trees import tree_all_finite, tree_normal, tree_select, tree_size
+from mirth.core.trees import tree_all_finite, tree_normal, tree_select
 from mirth.core.types import Key, LogDensityFn
-from mirth.core.validation import check_name
 from mirth.samplers.integrators import SCHEMES, integrate, move, spread_scale, update_velocity
-from mirth.samplers.mclmc import MCLMCInfo, normalise, refresh_momentum
+from mirth.samplers.mclmc import MCLMCInfo, check_settings, normalise, refresh_momentum, start
 
 STOCHASTIC_SCHEMES: dict[str, int] = {"leapfrog": 1, "mclachlan": 2, "velocity": 3, "stale": 2}
 """Gradients of a step, by scheme."""
@@ -115,10 +114,7 @@ class StochasticMCLMC(eqx.Module):
         scale: PyTree = 1.0,
         integrator: str = "leapfrog",
     ):
-        check_name("integrator", integrator, list(STOCHASTIC_SCHEMES))
-        for name, value in (("step_size", step_size), ("L", L)):
-            if isinstance(value, int | float) and not value > 0:
-                raise ValueError(f"{name}={value} must be positive.")
+        check_settings(integrator, STOCHASTIC_SCHEMES, step_size=step_size, L=L)
         self.step_size = jnp.asarray(step_size, dtype=float)
         self.L = jnp.asarray(L, dtype=float)
         self.scale = jax.tree.map(lambda s: jnp.asarray(s, dtype=float), scale)
@@ -127,14 +123,7 @@ class StochasticMCLMC(eqx.Module):
 
     def init(self, position: PyTree, logdensity_fn: LogDensityFn, key: Key) -> StochasticState:
         """Start at a position with a random direction."""
-        if tree_size(position) < 2:
-            raise ValueError(
-                f"position has {tree_size(position)} dimension; microcanonical dynamics need at "
-                "least 2, because the momentum has unit length."
-            )
-        logdensity, gradient = jax.value_and_grad(logdensity_fn)(position)
-        (noise,) = tree_normal(key, position, 1)
-        return StochasticState(position, normalise(noise), logdensity, gradient)
+        return StochasticState(*start(position, logdensity_fn, key))
 
     def step(
         self,
