@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=50_000, help="gradients")
     parser.add_argument("--draws", type=int, default=1000, help="per chain, thinned by ten")
     parser.add_argument("--members", type=int, default=10)
-    parser.add_argument("--step-size", type=float, help="first one of psmile")
+    parser.add_argument("--step-size", type=float, help="first of psmile, all of SGHMC")
     parser.add_argument("--save", help="name of the result file")
     args = parser.parse_args()
     warnings.simplefilter("ignore", mirth.MirthWarning)
@@ -74,7 +74,7 @@ def main() -> None:
         for seed in args.seeds:
             train, validation, test = split(name, args.data, seed)
             for label, method in methods(args.warmup, args.draws, args.methods).items():
-                if args.step_size and label.startswith("psmile"):
+                if args.step_size and not label.startswith(("mile", "csgld")):
                     method.set_params(step_size=args.step_size)
                 posterior = mirth.infer(
                     model, train, method, num_chains=args.members, seed=seed, validation=validation

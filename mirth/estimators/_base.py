@@ -99,16 +99,16 @@ class BaseBNN(BaseEstimator):
             method, self.n_members, max_time=self.max_time, **self._display()
         )
         self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
-        return self._judged()
+        self.verdicts_ = judge(self.posterior_)
+        return self._renewed()
 
     def _display(self) -> dict[str, Any]:
         """Give what shows the progress."""
         return {"verbose": self.verbose, "monitors": self.monitors or ()}
 
-    def _judged(self) -> Self:
-        """Judge new draws; what was made from others is no longer true."""
+    def _renewed(self) -> Self:
+        """Forget what was made from other draws."""
         self._diagnostics: Diagnostics | None = None
-        self.verdicts_ = judge(self.posterior_)
         self.calibration_ = None
         return self
 
@@ -149,7 +149,8 @@ class BaseBNN(BaseEstimator):
         longer = session.longer(method, n_samples)
         self.posterior_ = session.more(longer, longer != method, n_members, **self._display())
         self.method, self.n_members = longer, n_members or self.n_members
-        return self._judged()
+        self.verdicts_ = judge(self.posterior_, stacklevel=3)
+        return self._renewed()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training rows behind: copies and pickles only predict."""
@@ -388,4 +389,5 @@ class BaseBNN(BaseEstimator):
         # So clones are alike.
         other.method = method if isinstance(method, DeepEnsemble) else method.start
         other.posterior_ = self.posterior_.start_as_posterior()
-        return other._judged()
+        other.verdicts_ = judge(other.posterior_)
+        return other._renewed()

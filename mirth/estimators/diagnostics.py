@@ -99,13 +99,15 @@ def divergence_rate(posterior: Posterior) -> np.ndarray:
     return reverted / max(1, posterior.num_sampling_steps)
 
 
-def judge(posterior: Posterior) -> list[ChainVerdict]:
+def judge(posterior: Posterior, stacklevel: int = 4) -> list[ChainVerdict]:
     """Judge every chain, and warn of those that are not healthy.
 
     Parameters
     ----------
     posterior : Posterior
         What was sampled.
+    stacklevel : int, default=4
+        How many callers up the warning points.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def judge(posterior: Posterior) -> list[ChainVerdict]:
             f"{summarize_health(verdicts, posterior.members.tolist())} Look at diagnostics_; a "
             "longer warm-up or another random_state often helps.",
             MirthWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     return verdicts
 

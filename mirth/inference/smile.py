@@ -213,5 +213,6 @@ class SMILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, learn, sample."""
         assert self.start is not None
+        problem.joins_validation(self.use_validation_rows)  # before the work, not after it
         params, report = self.start.optimise(problem, time_share=START_SHARE)
         return ChainRun(self.chains(problem, params), report).run()

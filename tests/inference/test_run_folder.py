@@ -110,11 +110,12 @@ def test_a_stopped_run_goes_on_to_the_same_draws(
     run: Any, base: Posterior, tmp_path: Any, phase: str, count: int, number: int
 ) -> None:
     options: dict[str, Any] = {"out": tmp_path / "run", "chunk_steps": 5}
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(mirth.RunInterrupted, match="its state is kept"):
         run(monitors=[Stop(phase, count, number)], **options)
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "interrupted"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert_same(run(**options), base)
 
 
