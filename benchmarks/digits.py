@@ -1,4 +1,4 @@
-"""ResNet-7 on the 8 x 8 digits of scikit-learn: pSMILE and the ensemble that it starts from.
+"""ResNet-7 on the digits of scikit-learn: pSMILE and the ensemble that it starts from.
 
 python benchmarks/digits.py [--members 2 --warmup 600 ...]
 """
@@ -22,17 +22,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--members", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=15, help="most epochs of the start")
-    parser.add_argument("--warmup", type=int, default=600)
+    parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--thinning", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--save", help="name of the result file")
     args = parser.parse_args()
     x, y = load_digits(return_X_y=True)
+    images = x.reshape(-1, 8, 8, 1).repeat(2, axis=1).repeat(2, axis=2)
     order = np.random.default_rng(args.seed).permutation(len(y))
     ends = [int(share * len(y)) for share in (0.7, 0.8)]
     train, validation, test = (
-        mirth.Dataset(x[rows].reshape(-1, 8, 8, 1), y[rows]) for rows in np.split(order, ends)
+        mirth.Dataset(images[rows], y[rows]) for rows in np.split(order, ends)
     )
     network = mirth.ResNet7(num_outputs=10, mean=float(train.x.mean()), std=float(train.x.std()))
     model = mirth.Model(network, mirth.Categorical(num_classes=10))

@@ -41,7 +41,7 @@ def assert_same(model: mirth.BNNRegressor, other: mirth.BNNRegressor) -> None:
     assert len(model.verdicts_) == len(other.verdicts_)
 
 
-@pytest.mark.parametrize("in_folder", [False, True])
+@pytest.mark.parametrize("in_folder", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_more_draws_and_members(whole: mirth.BNNRegressor, tmp_path: Path, in_folder: bool) -> None:
     model = regressor(run_directory=tmp_path / "run" if in_folder else None)
     first = model.posterior_.positions()

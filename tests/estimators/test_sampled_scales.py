@@ -28,15 +28,8 @@ def weights_of(estimator: BNNRegressor, params: Any, num_axes: int) -> Any:
     return to_weights(jax.tree.map(np.asarray, params))["network"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "hierarchical",
-        # The others always run as parts of the map below.
-        pytest.param("horseshoe", marks=pytest.mark.slow),
-        pytest.param("regularised_horseshoe", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # all of them always run as parts of the map below
+@pytest.mark.parametrize("name", ["hierarchical", "horseshoe", "regularised_horseshoe"])
 def test_a_fit_by_name(
     name: str, regressor: BNNRegressor, short: dict[str, Any], table: Table
 ) -> None:

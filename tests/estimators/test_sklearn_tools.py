@@ -107,6 +107,7 @@ def test_cross_val_predict(table: Table, labels: np.ndarray, tiny: dict[str, Any
     assert np.mean(probabilities.argmax(axis=1) == labels) > 0.5
 
 
+@pytest.mark.slow  # that over the method always runs
 def test_grid_search_over_the_parts(table: Table) -> None:
     """Fields of the prior, the likelihood and the start of the method change the scores."""
     start = mirth.DeepEnsemble(learning_rate=0.03, max_epochs=20, batch_size=16)
