@@ -6,11 +6,9 @@
 //
 // Arrays are (features, rows of data); all parameters are one vector, for each layer its biases,
 // then its weights (units, inputs). The rows are cut into blocks that stay in the cache while all
-// layers go over them. Between the two passes the inputs and the activations of a block lie
-// together, padded to whole vectors, in a buffer that only these passes read.
-//
-// The activation is z above zero and slope * z below: relu, leaky relu, identity. Its derivative
-// follows from its value, so the buffer holds values only.
+// layers go over them. Between the two passes a block's inputs and its activations, with their slopes
+// where these do not follow from them, lie together, padded to whole vectors, in a buffer that only
+// these passes read.
 
 #include <algorithm>
 #include <cstdint>
@@ -19,106 +17,29 @@
 #include <utility>
 #include <vector>
 
+#include "cpu_activations.h"
+#include "cpu_vectors.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
 namespace {
 
-// Width of a vector, and the rows and vectors of a tile whose sums fill the registers.
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kTileRows = 4, kTileVectors = 6;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32, kTileRows = 4, kTileVectors = 2;
-#elif defined(__aarch64__)
-constexpr int kVectorBytes = 16, kTileRows = 8, kTileVectors = 2;
-#else
-constexpr int kVectorBytes = 16, kTileRows = 2, kTileVectors = 2;
-#endif
-
-// Keeps a value in a register: GCC otherwise reads it from memory again for every product.
-#if defined(__AVX512F__)
-#define MIRTH_IN_REGISTER(value) asm("" : "+v"(value))
-#elif defined(__x86_64__)
-#define MIRTH_IN_REGISTER(value) asm("" : "+x"(value))
-#elif defined(__aarch64__)
-#define MIRTH_IN_REGISTER(value) asm("" : "+w"(value))
-#else
-#define MIRTH_IN_REGISTER(value)
-#endif
-// The sums of a tile stay in registers only where everything around them is inlined.
-#define MIRTH_INLINE inline __attribute__((always_inline))
-
-template <typename T>
-using Vector __attribute__((vector_size(kVectorBytes))) = T;
-
-template <typename T>
-constexpr int kLanes = kVectorBytes / sizeof(T);
-
-template <typename T>
-constexpr auto kAllLanes = std::make_integer_sequence<int, kLanes<T>>();
-
-// Rows of a matrix need not start at a vector's boundary, hence the copies.
-template <typename T>
-MIRTH_INLINE Vector<T> load(const T* from) {
-  Vector<T> value;
-  std::memcpy(&value, from, sizeof(value));
-  MIRTH_IN_REGISTER(value);
-  return value;
-}
-
-template <typename T>
-MIRTH_INLINE void store(T* to, Vector<T> value) {
-  std::memcpy(to, &value, sizeof(value));
-}
-
-// Sum over the lanes of one vector, by halves.
-template <typename T, int width, int... lane>
-MIRTH_INLINE Vector<T> shifted(Vector<T> v, std::integer_sequence<int, lane...>) {
-  return __builtin_shufflevector(v, v, ((lane + width) % kLanes<T>)...);
-}
-
-template <typename T, int width = kLanes<T> / 2>
-MIRTH_INLINE T total(Vector<T> v) {
-  if constexpr (width == 0) {
-    return v[0];
-  } else {
-    return total<T, width / 2>(v + shifted<T, width>(v, kAllLanes<T>));
-  }
-}
-
-// Sums over the lanes of as many vectors as a vector has lanes: each step adds the halves of two
-// vectors and puts the results side by side.
-template <typename T, int chunk, bool upper, int... lane>
-MIRTH_INLINE Vector<T> halves(Vector<T> a, Vector<T> b, std::integer_sequence<int, lane...>) {
-  constexpr int half = chunk / 2;
-  return __builtin_shufflevector(a, b, ((lane / half) * chunk + lane % half + upper * half)...);
-}
-
-template <typename T, int chunk = 2>
-MIRTH_INLINE Vector<T> totals(const Vector<T>* v) {
-  if constexpr (chunk == 2 * kLanes<T>) {
-    return v[0];
-  } else {
-    // At this level a vector stands for lanes / (chunk / 2) of the first ones.
-    constexpr int half = kLanes<T> / chunk;
-    const Vector<T> a = totals<T, 2 * chunk>(v), b = totals<T, 2 * chunk>(v + half);
-    return halves<T, chunk, false>(a, b, kAllLanes<T>) + halves<T, chunk, true>(a, b, kAllLanes<T>);
-  }
-}
-
-// A matrix in memory whose transpose needs no copy.
+// A matrix in memory whose transpose needs no copy, and what is added to each row of a product.
 template <typename T>
 struct Matrix {
   const T* data;
   int64_t row_stride, column_stride, rows, columns;
+  const T* bias;
 };
 
-// R rows and C vectors of A h, each handed to finish(row, column, value).
+// R rows and C vectors of A h + b, handed to finish(row, column, sums).
 template <typename T, int R, int C, typename Finish>
 MIRTH_INLINE void product_tile(const Matrix<T>& a, const T* h, int64_t stride, int64_t row,
                                int64_t column, const Finish& finish) {
-  Vector<T> sum[R][C] = {};
+  Vector<T> sum[R][C];
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) sum[r][c] = all(a.bias ? a.bias[row + r] : T(0));
   const T* left = a.data + row * a.row_stride;
   for (int64_t k = 0; k < a.columns; ++k) {
     Vector<T> right[C];
@@ -128,8 +49,13 @@ MIRTH_INLINE void product_tile(const Matrix<T>& a, const T* h, int64_t stride, i
       for (int c = 0; c < C; ++c) sum[r][c] += factor * right[c];
     }
   }
+  finish(row, column, sum);
+}
+
+template <typename T, int R, int C, typename Run>
+MIRTH_INLINE void each(const Vector<T> (&sums)[R][C], const Run& run) {
   for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) finish(row + r, column + c * kLanes<T>, sum[r][c]);
+    for (int c = 0; c < C; ++c) run(r, c * kLanes<T>, sums[r][c]);
 }
 
 template <typename T, typename Finish>
@@ -223,14 +149,14 @@ T* scratch(int64_t size) {
 
 struct Network {
   ffi::Span<const int64_t> sizes;  // features of the inputs, units of each layer
-  int64_t rows, block;
-  double slope;
+  int64_t rows, block, kept_per_unit;
 
   int64_t layers() const { return sizes.size() - 1; }
   int64_t widest() const { return *std::max_element(sizes.begin(), sizes.end()); }
-  int64_t kept() const {  // rows of the buffer: inputs and hidden units
-    int64_t sum = 0;
-    for (int64_t l = 0; l < layers(); ++l) sum += sizes[l];
+  // Rows of the buffer: inputs, and the values of each hidden unit, or its values and slopes.
+  int64_t kept() const {
+    int64_t sum = sizes[0];
+    for (int64_t l = 1; l < layers(); ++l) sum += kept_per_unit * sizes[l];
     return sum;
   }
   // Calls run(first row, rows, rows padded to whole vectors) for each block.
@@ -243,43 +169,68 @@ struct Network {
   }
 };
 
-template <typename T>
+// Values, and slopes that do not follow from them, of a tile. A loop of its own: beside the sums of a
+// product the constants of a smooth activation would not stay in registers.
+template <typename T, typename Activation, int R, int C>
+__attribute__((noinline)) void activate(const Vector<T> (&z)[R][C], T* values, T* slopes,
+                                        int64_t stride) {
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 1
+    for (int c = 0; c < C; ++c) {
+      const int64_t here = r * stride + c * kLanes<T>;
+      if constexpr (Activation::kKeepsSlope) {
+        const auto [value, slope] = Activation::template both<T>(z[r][c]);
+        store<T>(values + here, value);
+        store<T>(slopes + here, slope);
+      } else {
+        store<T>(values + here, Activation::template value<T>(z[r][c]));
+      }
+    }
+}
+
+template <typename T, typename Activation>
 void forward(const Network& net, const T* parameters, const T* x, T* kept, T* outputs) {
   const int64_t stride = net.block, layers = net.layers(), num_outputs = net.sizes[layers];
-  const T slope = net.slope;
   T* const last = scratch<T>(num_outputs * stride);
   net.blocks<T>([&](int64_t start, int64_t columns, int64_t padded) {
     const T* parameter = parameters;
     T* h = kept + start * net.kept();
+    T* next = h + net.sizes[0] * stride;
     copy_block(x + start, net.rows, h, stride, net.sizes[0], columns, padded);
     for (int64_t l = 0; l < layers; ++l) {
       const int64_t inputs = net.sizes[l], units = net.sizes[l + 1];
-      const T* const bias = parameter;
-      const Matrix<T> weight{bias + units, inputs, 1, units, inputs};
-      T* const next = l + 1 == layers ? last : h + inputs * stride;
+      const Matrix<T> weight{parameter + units, inputs, 1, units, inputs, parameter};
       if (l + 1 == layers) {
-        product(weight, h, stride, padded, [=](int64_t row, int64_t column, Vector<T> sum) {
-          store<T>(next + row * stride + column, sum + bias[row]);
+        product(weight, h, stride, padded, [=](int64_t row, int64_t column, const auto& sums) {
+          each<T>(sums, [=](int r, int64_t c, Vector<T> sum) {
+            store<T>(last + (row + r) * stride + column + c, sum);
+          });
         });
       } else {
-        product(weight, h, stride, padded, [=](int64_t row, int64_t column, Vector<T> sum) {
-          const Vector<T> z = sum + bias[row], below = z * slope;
-          store<T>(next + row * stride + column, T(0) > z ? below : z);
+        T* const slopes = next + units * stride;
+        product(weight, h, stride, padded, [=](int64_t row, int64_t column, const auto& sums) {
+          const int64_t here = row * stride + column;
+          if constexpr (Activation::kIsSmooth)
+            activate<T, Activation>(sums, next + here, slopes + here, stride);
+          else
+            each<T>(sums, [=](int r, int64_t c, Vector<T> z) {
+              store<T>(next + here + r * stride + c, Activation::template value<T>(z));
+            });
         });
       }
       parameter += units + units * inputs;
       h = next;
+      next += net.kept_per_unit * units * stride;
     }
     for (int64_t row = 0; row < num_outputs; ++row)
       std::memcpy(outputs + row * net.rows + start, last + row * stride, columns * sizeof(T));
   });
 }
 
-template <typename T>
+template <typename T, typename Activation>
 void backward(const Network& net, const T* parameters, const T* kept, const T* output_delta,
               T* gradient) {
   const int64_t stride = net.block, layers = net.layers();
-  const T slope = net.slope;
   int64_t num_parameters = 0;
   for (int64_t l = 0; l < layers; ++l) num_parameters += (net.sizes[l] + 1) * net.sizes[l + 1];
   std::fill_n(gradient, num_parameters, T(0));
@@ -291,19 +242,24 @@ void backward(const Network& net, const T* parameters, const T* kept, const T* o
     int64_t offset = num_parameters;
     for (int64_t l = layers - 1; l >= 0; --l) {
       const int64_t inputs = net.sizes[l], units = net.sizes[l + 1];
-      h -= inputs * stride;
+      const T* const slopes = h - inputs * stride;
+      h -= (l == 0 ? 1 : net.kept_per_unit) * inputs * stride;
       offset -= units + units * inputs;
       T* const bias_bar = gradient + offset;
       outer_product(delta, h, stride, padded, units, inputs, bias_bar, bias_bar + units);
       if (l == 0) break;
-      const Matrix<T> transposed{parameters + offset + units, 1, inputs, inputs, units};
-      const T* const values = h;
+      const Matrix<T> transposed{parameters + offset + units, 1, inputs, inputs, units, nullptr};
       T* const next = other;
       product(transposed, delta, stride, padded,
-              [=](int64_t row, int64_t column, Vector<T> sum) {
-                const Vector<T> value = load(values + row * stride + column);
-                const Vector<T> below = sum * slope;
-                store<T>(next + row * stride + column, value > T(0) ? sum : below);
+              [=](int64_t row, int64_t column, const auto& sums) {
+                each<T>(sums, [=](int r, int64_t c, Vector<T> sum) {
+                  const int64_t here = (row + r) * stride + column + c;
+                  const Vector<T> kept = load(slopes + here);
+                  if constexpr (Activation::kKeepsSlope)
+                    store<T>(next + here, sum * kept);
+                  else
+                    store<T>(next + here, sum * Activation::template slope<T>(kept));
+                });
               });
       std::swap(delta, other);
     }
@@ -323,23 +279,28 @@ T* data(ffi::Result<ffi::AnyBuffer>& buffer) {
 using Any = ffi::AnyBuffer;
 using Sizes = ffi::Span<const int64_t>;
 
+// A library is compiled for one activation, MIRTH_ACTIVATION: all of them would take four times as
+// long at the first use.
+using Activation = MIRTH_ACTIVATION;
+
 ffi::Error forward_any(Any parameters, Any x, ffi::Result<Any> kept, ffi::Result<Any> outputs,
-                       Sizes sizes, double slope, int64_t block) {
-  const Network net{sizes, x.dimensions()[1], block, slope};
+                       Sizes sizes, int64_t block) {
+  const Network net{sizes, x.dimensions()[1], block, 1 + Activation::kKeepsSlope};
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    forward<T>(net, data<T>(parameters), data<T>(x), data<T>(kept), data<T>(outputs));
+    forward<T, Activation>(net, data<T>(parameters), data<T>(x), data<T>(kept), data<T>(outputs));
   };
   x.element_type() == ffi::F64 ? run(double()) : run(float());
   return ffi::Error::Success();
 }
 
 ffi::Error backward_any(Any parameters, Any kept, Any delta, ffi::Result<Any> gradient,
-                        Sizes sizes, double slope, int64_t block) {
-  const Network net{sizes, delta.dimensions()[1], block, slope};
+                        Sizes sizes, int64_t block) {
+  const Network net{sizes, delta.dimensions()[1], block, 1 + Activation::kKeepsSlope};
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    backward<T>(net, data<T>(parameters), data<T>(kept), data<T>(delta), data<T>(gradient));
+    backward<T, Activation>(net, data<T>(parameters), data<T>(kept), data<T>(delta),
+                            data<T>(gradient));
   };
   delta.element_type() == ffi::F64 ? run(double()) : run(float());
   return ffi::Error::Success();
@@ -354,7 +315,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(MirthMlpForward, forward_any,
                                   .Ret<Any>()
                                   .Ret<Any>()
                                   .Attr<Sizes>("sizes")
-                                  .Attr<double>("slope")
                                   .Attr<int64_t>("block"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(MirthMlpBackward, backward_any,
@@ -364,5 +324,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(MirthMlpBackward, backward_any,
                                   .Arg<Any>()
                                   .Ret<Any>()
                                   .Attr<Sizes>("sizes")
-                                  .Attr<double>("slope")
                                   .Attr<int64_t>("block"));

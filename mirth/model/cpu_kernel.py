@@ -3,8 +3,8 @@
 XLA runs a small network as a chain of small operations, each of which goes through memory. The
 kernel in ``cpu_kernel.cc`` takes a block of rows through all layers while it is in the cache
 (figures: ``docs/performance.md``). It is compiled at its first use, by whatever C++ compiler the
-machine has, for the processor of that machine, and kept in the user's cache folder. Where there is
-no compiler everything works as before, by XLA.
+machine has, for the processor of that machine and the activation at hand, and kept in the user's
+cache folder. Where there is no compiler everything works as before, by XLA.
 """
 
 from __future__ import annotations
@@ -29,15 +29,29 @@ from jaxtyping import Array, Float
 from mirth.core.folders import user_cache
 from mirth.core.validation import check_name
 
-SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "identity": 1.0}
-"""Slope below zero of the activations that the kernel knows."""
+ACTIVATIONS = {
+    "relu": "Relu",
+    "leaky_relu": "LeakyRelu",
+    "elu": "Elu",
+    "gelu": "Gelu",
+    "silu": "Silu",
+    "softplus": "Softplus",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "identity": "Identity",
+}
+"""Activations that the kernel knows, and what ``cpu_activations.h`` calls them."""
+_KEEPS_SLOPE = ("gelu", "silu", "softplus")  # as kKeepsSlope there
 MAX_WIDTH = 128
 """Widest layer: the lead over XLA shrinks with the width; beyond this it is unmeasured."""
 
-_SOURCE = Path(__file__).with_name("cpu_kernel.cc")
+_SOURCES = [
+    Path(__file__).with_name(name)
+    for name in ("cpu_kernel.cc", "cpu_activations.h", "cpu_vectors.h")
+]
 _VARIABLE = "MIRTH_CPU_KERNEL"
 _BLOCK = 384  # rows; 4 x 96, the columns of a tile
-_TARGETS = {"mirth_mlp_forward": "MirthMlpForward", "mirth_mlp_backward": "MirthMlpBackward"}
+_SYMBOLS = {"forward": "MirthMlpForward", "backward": "MirthMlpBackward"}
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
 
@@ -48,11 +62,13 @@ class KernelError(RuntimeError):
     """The kernel is required but cannot be had."""
 
 
-def status() -> str:
+def status(activation: str = "silu") -> str:
     """Say whether the compiled kernel is in use, and if not, why.
 
-    The environment variable ``MIRTH_CPU_KERNEL`` chooses: ``auto`` (use it if it can be had, the
-    default), ``off``, or ``required`` (an error if it cannot be had).
+    Parameters
+    ----------
+    activation : str, default="silu"
+        One of :data:`ACTIVATIONS`; each has a library of its own, compiled when it is asked for.
 
     Returns
     -------
@@ -62,9 +78,14 @@ def status() -> str:
     Raises
     ------
     KernelError
-        If the variable says ``required`` and the kernel cannot be had.
+        If ``MIRTH_CPU_KERNEL`` says ``required`` and the kernel cannot be had.
     ValueError
         If the variable has another value.
+
+    Notes
+    -----
+    ``MIRTH_CPU_KERNEL`` chooses: ``auto`` (use it if it can be had, the default), ``off``, or
+    ``required`` (an error if it cannot be had).
 
     Examples
     --------
@@ -75,7 +96,7 @@ def status() -> str:
     check_name(_VARIABLE, wish, ("auto", "off", "required"))
     if wish == "off":
         return f"not used: {_VARIABLE}=off"
-    reason = _load()
+    reason = _load(activation)
     if reason and wish == "required":
         raise KernelError(f"{_VARIABLE}=required, but the kernel cannot be had: {reason}")
     return f"not used: {reason}" if reason else "compiled"
@@ -100,10 +121,10 @@ def is_fit(activation: str, widths: Sequence[int], dtype: Any) -> bool:
     """
     return (
         jax.default_backend() == "cpu"
-        and activation in SLOPES
+        and activation in ACTIVATIONS
         and max(widths) <= MAX_WIDTH
         and dtype in (jnp.float32, jnp.float64)
-        and status() == "compiled"
+        and status(activation) == "compiled"
     )
 
 
@@ -146,7 +167,7 @@ def forward(
     widths : sequence of int
         Features of the inputs and units of each layer.
     activation : str
-        One of :data:`SLOPES`.
+        One of :data:`ACTIVATIONS`.
 
     Returns
     -------
@@ -154,8 +175,9 @@ def forward(
         Buffer for :func:`backward`, and the outputs of the last layer, shape (outputs, data).
     """
     data = x.shape[1]
-    shapes = ((-(-data // _BLOCK) * _BLOCK * sum(widths[:-1]),), (widths[-1], data))
-    kept, outputs = _call("mirth_mlp_forward", shapes, widths, activation, flat, x)
+    kept_rows = widths[0] + (1 + (activation in _KEEPS_SLOPE)) * sum(widths[1:-1])
+    shapes = ((-(-data // _BLOCK) * _BLOCK * kept_rows,), (widths[-1], data))
+    kept, outputs = _call("forward", shapes, widths, activation, flat, x)
     return kept, outputs
 
 
@@ -182,36 +204,38 @@ def backward(
     array, shape (parameters,)
         The gradient, in the order of ``flat``.
     """
-    (gradient,) = _call(
-        "mirth_mlp_backward", (flat.shape,), widths, activation, flat, activations, delta
-    )
+    (gradient,) = _call("backward", (flat.shape,), widths, activation, flat, activations, delta)
     return gradient
 
 
+def _target(name: str, activation: str) -> str:
+    return f"mirth_mlp_{name}_{activation}"
+
+
 def _call(
-    target: str,
+    name: str,
     shapes: Sequence[tuple[int, ...]],
     widths: Sequence[int],
     activation: str,
     *args: Array,
 ) -> Sequence[Array]:
     results = [jax.ShapeDtypeStruct(shape, args[0].dtype) for shape in shapes]
+    target = _target(name, activation)
     call = jax.ffi.ffi_call(target, results, vmap_method="sequential")
-    slope = np.float64(SLOPES[activation])
-    return call(*args, sizes=np.asarray(widths, np.int64), slope=slope, block=np.int64(_BLOCK))
+    return call(*args, sizes=np.asarray(widths, np.int64), block=np.int64(_BLOCK))
 
 
 @functools.cache
-def _load() -> str:
-    """Make the kernel known to XLA, once per process; gives the reason if it cannot be had."""
+def _load(activation: str) -> str:
+    """Make a kernel known to XLA, once per process; gives the reason if it cannot be had."""
     compiler = next(filter(None, map(shutil.which, _chosen_compilers())), None)
     if compiler is None:
         return "no C++ compiler was found (c++, g++ or clang++)"
     try:
-        library = ctypes.CDLL(str(_built(compiler)))
-        for target, symbol in _TARGETS.items():
+        library = ctypes.CDLL(str(_built(compiler, activation)))
+        for name, symbol in _SYMBOLS.items():
             capsule = jax.ffi.pycapsule(getattr(library, symbol))
-            jax.ffi.register_ffi_target(target, capsule, platform="cpu")
+            jax.ffi.register_ffi_target(_target(name, activation), capsule, platform="cpu")
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         return f"{compiler} failed: {lines[0]}"
@@ -224,19 +248,22 @@ def _chosen_compilers() -> tuple[str, ...]:
     return (os.environ["CXX"],) if os.environ.get("CXX") else _COMPILERS
 
 
-def _built(compiler: str) -> Path:
-    """Compile unless there is a library for this source, compiler, JAX and processor."""
-    identity = [_SOURCE.read_text(), compiler, *_FLAGS, jax.__version__, _processor()]
+def _built(compiler: str, activation: str) -> Path:
+    """Compile unless there is a library for these sources, compiler, JAX and processor."""
+    flags = [*_FLAGS, f"-DMIRTH_ACTIVATION={ACTIVATIONS[activation]}"]
+    texts = [source.read_text() for source in _SOURCES]
+    identity = [*texts, compiler, *flags, jax.__version__, _processor()]
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
     folder = user_cache("kernels")
-    library = folder / f"mlp-{digest}.so"
+    library = folder / f"mlp-{activation}-{digest}.so"
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
     # Under another name first: a second process must never load half a library.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         output = Path(scratch, library.name)
-        command = [compiler, *_FLAGS, f"-I{jax.ffi.include_dir()}", str(_SOURCE), "-o", str(output)]
+        include = f"-I{jax.ffi.include_dir()}"
+        command = [compiler, *flags, include, str(_SOURCES[0]), "-o", str(output)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         os.replace(output, library)
     return library
