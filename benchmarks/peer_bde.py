@@ -1,6 +1,7 @@
 """One fit of the peer ``bde``, run in the peer's own environment; prints one line of JSON.
 
-Called by ``against_bde.py`` as ``python peer_bde.py ROWS.npz SEED WARMUP SAMPLING THIN``.
+Called by ``against_bde.py`` as
+``python peer_bde.py ROWS.npz SEED WARMUP SAMPLING THIN ACTIVATION``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def main() -> None:
     model = BdeRegressor(
         n_members=10,
         hidden_layers=[16, 16, 16, 16],
+        activation=sys.argv[6],
         seed=seed,
         epochs=1200,
         patience=20,

@@ -7,6 +7,7 @@ is ever split sequentially: each one is folded in from what it is for.
 from __future__ import annotations
 
 import enum
+import functools
 
 import jax
 
@@ -71,6 +72,12 @@ def chain_keys(seed: int, purpose: Purpose, num_chains: int, first_chain: int = 
     >>> bool((few == many[:2]).all())
     True
     """
-    root = purpose_key(seed, purpose)
+    return _chain_keys(jax.random.key(seed), int(purpose), num_chains, first_chain)
+
+
+# One program for all purposes: step by step they would be compiled for a second.
+@functools.partial(jax.jit, static_argnames="num_chains")
+def _chain_keys(root: Key, purpose: int, num_chains: int, first_chain: int) -> Key:
+    root = jax.random.fold_in(root, purpose)
     chains = first_chain + jax.numpy.arange(num_chains)
     return jax.vmap(lambda chain: jax.random.fold_in(root, chain))(chains)

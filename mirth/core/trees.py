@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mirth.core.random import fold_in, standard_normals
@@ -22,6 +24,34 @@ def leaf_name(path: Any) -> str:
     ['network.0.weight']
     """
     return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def unraveller(tree: PyTree) -> tuple[Callable[[Array], PyTree], jax.ShapeDtypeStruct]:
+    """Give the function that makes such a tree of one vector, and what the vector is.
+
+    Nothing is computed, so nothing is compiled: ``ravel_pytree`` outside of compiled code is a
+    program for each shape.
+
+    Parameters
+    ----------
+    tree : pytree of arrays, or of their shapes
+        A tree.
+
+    Examples
+    --------
+    >>> unravel, vector = unraveller({"a": np.zeros((2, 3)), "b": np.zeros(4)})
+    >>> vector.shape, unravel(np.arange(10.0))["a"].shape
+    ((10,), (2, 3))
+    """
+    found = []
+
+    def ravel(tree: PyTree) -> Array:
+        flat, unravel = ravel_pytree(tree)
+        found.append(unravel)
+        return flat
+
+    vector = jax.eval_shape(ravel, tree)
+    return found[0], vector
 
 
 def full_precision(values: Any) -> np.ndarray:

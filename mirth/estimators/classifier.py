@@ -36,8 +36,9 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
     ----------
     hidden_layer_sizes : tuple of int, default=(16, 16, 16)
         Width of each hidden layer.
-    activation : str, default="relu"
-        One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity.
+    activation : str, default="silu"
+        One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity. The papers
+        have relu, which predicted worse on all smooth data (``docs/performance.md``).
     likelihood : {"categorical", "bernoulli", "ordinal"} or object, default="categorical"
         Distribution of the label: any classes, two classes with one output, or classes in their
         sorted order with learnt thresholds. An object such as ``mirth.Ordinal(num_classes=4)``
@@ -116,7 +117,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         self,
         hidden_layer_sizes: tuple[int, ...] = (16, 16, 16),
         *,
-        activation: str = "relu",
+        activation: str = "silu",
         likelihood: str | Likelihood = "categorical",
         prior: str | Prior = "normal",
         method: str | MILE | Any = "mile",

@@ -41,8 +41,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
     ----------
     hidden_layer_sizes : tuple of int, default=(16, 16, 16)
         Width of each hidden layer.
-    activation : str, default="relu"
-        One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity.
+    activation : str, default="silu"
+        One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity. The papers
+        have relu, which predicted worse on all smooth data (``docs/performance.md``).
     likelihood : str or likelihood object, default="normal"
         Distribution of the target: one of normal, homoscedastic, student_t, laplace, quantile
         (real numbers), log_normal, gamma (positive), poisson, negative_binomial (counts), beta
@@ -133,7 +134,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self,
         hidden_layer_sizes: tuple[int, ...] = (16, 16, 16),
         *,
-        activation: str = "relu",
+        activation: str = "silu",
         likelihood: str | Likelihood = "normal",
         prior: str | Prior = "normal",
         method: str | MILE | Any = "mile",

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.outcomes import Outcome, SamplingError
 from mirth.core.stored import StoredArray
-from mirth.core.trees import leaf_name
+from mirth.core.trees import leaf_name, unraveller
 from mirth.core.types import Batch, Key
 from mirth.inference.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
@@ -140,10 +140,11 @@ class EnsembleChains:
         self.settings, self.problem = settings, problem
         self.tuner = settings.tuner
         self.start = jax.tree.map(np.asarray, params)
-        one = jax.tree.map(lambda leaf: leaf[0], params)
-        self.unravel = ravel_pytree(one)[1]
-        self.flat = np.asarray(jax.vmap(lambda p: ravel_pytree(p)[0])(params))
-        self.num_params = self.flat.shape[1]
+        one = jax.tree.map(lambda leaf: leaf[0], self.start)
+        self.unravel, like = unraveller(one)
+        rows = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(self.start)]
+        self.flat = np.concatenate(rows, axis=1, dtype=like.dtype)
+        self.num_params = like.size
         self.kept, self.unravel_kept = self._kept_of(one)
         subset_key = purpose_key(problem.seed, Purpose.SUBSET)
         self.shared = problem.placement.put_shared(
@@ -169,7 +170,7 @@ class EnsembleChains:
         """Give the rows that the chains begin with: all of them, features first."""
         problem = self.problem
         rows = problem.all_rows() if self.settings.use_validation_rows else problem.train
-        params = self.unravel(self.flat[0])
+        params = jax.eval_shape(self.unravel, self.flat[0])
         self.block_size = problem.choose_block_size(params, rows)
         return features_first(rows)
 
@@ -295,7 +296,8 @@ class EnsembleChains:
     def end_phase(self, chains: Chain, phase: Phase, kept: Any) -> Chain:
         """Conclude a phase of all chains."""
         if kept is None:
-            tuner = jax.vmap(lambda state: self.tuner.end_phase(state, phase))(chains.tuner)
+            end = jax.jit(jax.vmap(lambda state: self.tuner.end_phase(state, phase)))
+            tuner = end(chains.tuner)
         else:
             missing = chains.divergent.shape[0] - self.problem.num_chains
             path = kept["position"]
@@ -305,7 +307,7 @@ class EnsembleChains:
 
     def log_prob_now(self, chains: Chain) -> np.ndarray:
         """Log probability of each validation row by each chain's present position."""
-        positions = chains.kernel.position[: self.problem.num_chains]
+        positions = np.asarray(chains.kernel.position)[: self.problem.num_chains]
         return np.asarray(self._log_prob_of_each(positions, self.shared), dtype=np.float64)
 
     def log_prob_of_start(self) -> np.ndarray:
@@ -352,8 +354,7 @@ class EnsembleChains:
                     f"keep must give arrays of type {self.flat.dtype}, but "
                     f"{leaf_name(path) or 'its result'} is {leaf.dtype}; convert it."
                 )
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return shapes, ravel_pytree(zeros)[1]
+        return shapes, unraveller(shapes)[0]
 
 
 def pooled(log_prob: np.ndarray) -> float:

@@ -115,7 +115,8 @@ class ChainLoop:
         self.step_fn, self.keep_fn = step_fn, keep_fn
         self.placement, self.num_chains = placement, num_chains
         self.chunk_steps, self.chunk_seconds = chunk_steps, chunk_seconds
-        self._compiled: dict[int, Callable[..., Any]] = {}
+        self._compiled: Callable[..., Any] | None = None
+        self._capacity = 0
         self._size = _FIRST_CHUNK_STEPS
 
     def run(
@@ -175,10 +176,10 @@ class ChainLoop:
             Axes (chains, draws, ...); None if nothing is kept or a sink has taken them.
         """
         total = num_steps // thin
-        capacity = self._capacity(carry, keys, shared)
-        if capacity not in self._compiled:
-            self._compiled[capacity] = self.placement.compile(self._chunk_of_one_chain(capacity))
-        chunk = self._compiled[capacity]
+        if self._compiled is None:
+            self._capacity = self._find_capacity(carry, keys, shared)
+            self._compiled = self.placement.compile(self._chunk_of_one_chain(self._capacity))
+        chunk, capacity = self._compiled, self._capacity
         keep = keep and self.keep_fn is not None
         limit = capacity if keep else total
         pieces: list[Any] = []
@@ -261,7 +262,7 @@ class ChainLoop:
 
         return chunk
 
-    def _capacity(self, carry: Any, keys: Key, shared: Any) -> int:
+    def _find_capacity(self, carry: Any, keys: Key, shared: Any) -> int:
         """Give the number of draws that a chunk may keep, from the size of a draw of all chains."""
         if self.keep_fn is None:
             return 0

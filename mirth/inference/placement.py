@@ -131,10 +131,17 @@ class Placement:
         sharding = NamedSharding(self.mesh, PartitionSpec(_AXIS))
 
         def put(leaf: Any) -> jax.Array:
+            if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                kind = jax.random.key_impl(leaf)
+                return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=kind)
             missing = self.padded(leaf.shape[0]) - leaf.shape[0]
+            if not missing and getattr(leaf, "sharding", None) == sharding:
+                return leaf
+            # By the host: on the device each shape would be a program to compile.
+            host = np.asarray(leaf)
             if missing:
-                leaf = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
-            return jax.device_put(leaf, sharding)
+                host = np.concatenate([host, np.repeat(host[-1:], missing, axis=0)])
+            return jax.device_put(host, sharding)
 
         return jax.tree.map(put, tree)
 

@@ -120,8 +120,8 @@ def warm_start(
         start = tree_from_arrays(like, snapshot.arrays, "start")
         return start, WarmStartReport.from_record(snapshot.record["warm_start"])
     # The weights themselves; only the best ones get hyper-parameters of the prior, which fit them.
-    params = jax.jit(jax.vmap(lambda key: model.init_weights(key, train.x)))(init_keys)
-    state = jax.vmap(lambda p: init_member(p, program.optimiser))(params)
+    begin = jax.vmap(lambda k: init_member(model.init_weights(k, train.x), program.optimiser))
+    state = jax.jit(begin)(init_keys)
     before = 0.0
     if snapshot is not None:
         state = tree_from_arrays(state, snapshot.arrays, "member")

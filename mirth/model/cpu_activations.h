@@ -69,16 +69,17 @@ MIRTH_INLINE Vector<T> absolute(Vector<T> v) {
   return (Vector<T>)((Vector<Bits>)v & but_sign);
 }
 
-// v between -bound and bound; NaN stays NaN.
+// v between -bound and bound; NaN stays NaN: of two numbers that are not ordered the instructions give
+// the second. GCC makes none of them from the comparisons.
 template <typename T>
 MIRTH_INLINE Vector<T> clipped(Vector<T> v, T bound) {
-#if defined(__AVX512DQ__)
-  // The number of smaller size, with the sign of the first.
+  const Vector<T> high = all(bound), low = -high;
+#if defined(__AVX512F__)
   if constexpr (std::is_same_v<T, float>)
-    return (Vector<T>)_mm512_range_ps((__m512)v, (__m512)all(bound), 2);
+    return (Vector<T>)_mm512_max_ps((__m512)low, _mm512_min_ps((__m512)high, (__m512)v));
 #endif
-  v = v > bound ? all(bound) : v;
-  return v < -bound ? all(-bound) : v;
+  v = high < v ? high : v;
+  return low > v ? low : v;
 }
 
 template <typename T>
@@ -213,8 +214,8 @@ struct Gelu {
     constexpr T linear = 1.59576912160573071, cubic = 0.044715 * linear;
     // Beyond |z| = 10 the slope is 0 or 1, and w is bounded there.
     const Vector<T> near = clipped<T>(z, 10), square = near * near;
-    const Vector<T> s = logistic<T>(near * (linear + cubic * square)), value = z * s;
-    return {value, s + (value - value * s) * (linear + 3 * cubic * square)};
+    const Vector<T> s = logistic<T>(near * (linear + cubic * square)), near_s = near * s;
+    return {z * s, s + (near_s - near_s * s) * (linear + 3 * cubic * square)};
   }
 };
 

@@ -34,9 +34,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 """Activations by name."""
 
-# Variance gain of the weights: 2 for activations that halve the second moment of their input
-# (He et al. 2015), 1 for those that are the identity around zero (LeCun et al. 1998), 16 for the
-# sigmoid, whose slope at zero is 1/4.
+# Variance gain of the weights: 2 for relu (He et al. 2015) and its smooth relatives, 1 for those that
+# are the identity around zero (LeCun et al. 1998), 16 for the sigmoid, whose slope at zero is 1/4. To
+# keep the second moment silu would need 2.8 and tanh 2.5: their ensembles are worse with it
+# (docs/performance.md).
 _GAINS = {"tanh": 1.0, "identity": 1.0, "elu": 1.0, "sigmoid": 16.0}
 _RECTIFIER_GAIN = 2.0
 
@@ -58,9 +59,9 @@ class MLP:
         Width of each hidden layer; an empty tuple makes a linear model.
     num_outputs : int, default=2
         Number of outputs; 2 for a Normal with a noise scale of its own for each row.
-    activation : str, default="relu"
+    activation : str, default="silu"
         Name of the activation :math:`a`, one of :data:`ACTIVATIONS`. The initialisation fits it:
-        weights have variance gain / fan-in with gain 2 for rectifiers, 1 for tanh.
+        weights have variance gain / fan-in with gain 2 for rectifiers (smooth ones too), 1 for tanh.
 
     Raises
     ------
@@ -83,7 +84,7 @@ class MLP:
 
     hidden_layer_sizes: tuple[int, ...] = (16, 16, 16)
     num_outputs: int = 2
-    activation: str = "relu"
+    activation: str = "silu"
 
     def __post_init__(self) -> None:
         sizes = self.hidden_layer_sizes

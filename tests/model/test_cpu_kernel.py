@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from mirth.model import MLP, Categorical, Normal, cpu_kernel
 
@@ -67,7 +68,7 @@ def assert_same(kernel, xla, rtol):
 
 
 @needs_compiler
-@pytest.mark.parametrize("activation", cpu_kernel.SLOPES)
+@pytest.mark.parametrize("activation", cpu_kernel.ACTIVATIONS)
 @pytest.mark.parametrize(
     ("hidden", "num_rows", "num_features"),
     [
@@ -84,11 +85,87 @@ def test_kernel_is_the_network(monkeypatch, activation, hidden, num_rows, num_fe
 
 
 @needs_compiler
-def test_kernel_in_double_precision(monkeypatch):
+@pytest.mark.parametrize("activation", cpu_kernel.ACTIVATIONS)
+def test_kernel_in_double_precision(monkeypatch, activation):
     with jax.enable_x64(True):
-        network, likelihood = MLP((9, 5), num_outputs=3), Categorical(num_classes=3)
-        pair = with_and_without(monkeypatch, network, likelihood, 130, 4, np.float64)
+        network = MLP((9, 5), num_outputs=3, activation=activation)
+        pair = with_and_without(
+            monkeypatch, network, Categorical(num_classes=3), 130, 4, np.float64
+        )
         assert_same(*pair, rtol=1e-12)
+
+
+def value_and_slope(activation, z):
+    """Value and slope of the kernel's activation, by a network that is nothing else."""
+    one, flat, widths = jnp.ones((1, 1)), jnp.array([0.0, 1.0, 0.0, 1.0]), (1, 1, 1)
+
+    def at(z):
+        kept, outputs = cpu_kernel.forward(flat, z.reshape(1, 1), widths, activation)
+        gradient = cpu_kernel.backward(flat, kept, one, widths, activation)
+        return outputs[0, 0], gradient[0]
+
+    return [np.asarray(a) for a in jax.jit(lambda z: jax.lax.map(at, z))(jnp.asarray(z))]
+
+
+def exact(activation, z):
+    """The same in double precision, written so that nothing cancels."""
+    z = z.astype(np.float64)
+    s, one = expit(z), np.ones_like(z)
+    w = np.sqrt(8 / np.pi) * (z + 0.044715 * z**3)
+    slope_of_w = np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * z**2)
+    negative = np.minimum(z, 0)
+    return {
+        "relu": (np.maximum(z, 0), z > 0),
+        "leaky_relu": (np.where(z < 0, 0.01 * z, z), np.where(z < 0, 0.01, 1)),
+        "identity": (z, one),
+        "elu": (np.where(z < 0, np.expm1(negative), z), np.exp(negative)),
+        "gelu": (z * expit(w), expit(w) + z * expit(w) * expit(-w) * slope_of_w),
+        "silu": (z * s, s + z * s * expit(-z)),
+        "softplus": (np.logaddexp(0, z), s),
+        "tanh": (np.tanh(z), 1 / np.cosh(np.clip(z, -300, 300)) ** 2),
+        "sigmoid": (s, s * expit(-z)),
+    }[activation]
+
+
+@needs_compiler
+@pytest.mark.parametrize("activation", cpu_kernel.ACTIVATIONS)
+def test_activations_are_exact_to_single_precision(monkeypatch, activation):
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "required")
+    assert cpu_kernel.status(activation) == "compiled"
+    z = np.concatenate([np.linspace(-100, 100, 1001), np.linspace(-4, 4, 1001)])
+    small = 10.0 ** -np.arange(1, 30)
+    z = np.concatenate([z, small, -small, [0.0, -0.0]]).astype(np.float32)
+    value, slope = value_and_slope(activation, z)
+    expected_value, expected_slope = exact(activation, z)
+    # What is stated: 1.2e-7 of 1 + |z| for values, 2e-6 for slopes.
+    assert np.max(np.abs(value - expected_value) / (1 + np.abs(z))) < 1.2e-7 + 2e-8
+    assert np.max(np.abs(slope - expected_slope)) < 2e-6
+    if activation == "tanh":  # near 0 it is z, to all digits
+        np.testing.assert_allclose(value, expected_value, rtol=1e-6, atol=1e-37)
+
+
+@needs_compiler
+@pytest.mark.parametrize("activation", cpu_kernel.ACTIVATIONS)
+def test_activations_at_the_limits_of_single_precision(monkeypatch, activation):
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "required")
+    assert cpu_kernel.status(activation) == "compiled"
+    size = np.array([87.5, 88.5, 103, 104, 1e4, 1e19, 1e20, 1e30, 3e38])
+    z = np.concatenate([size, -size]).astype(np.float32)
+    value, slope = value_and_slope(activation, z)
+    above, below = slope[: len(size)], slope[len(size) :]
+    limit = {"tanh": (0, 0), "sigmoid": (0, 0), "identity": (1, 1), "leaky_relu": (1, 0.01)}
+    rising, falling = limit.get(activation, (1, 0))
+    np.testing.assert_allclose(above, rising, atol=1e-7)
+    np.testing.assert_allclose(below, falling, atol=1e-7)
+    bounded = {"tanh": (1, -1), "sigmoid": (1, 0)}
+    top, bottom = bounded.get(activation, (None, None))
+    slanted = {"identity": 1, "leaky_relu": 0.01}.get(activation, 0)
+    floor = {"elu": -1.0}.get(activation, 0.0)
+    upper = np.float32(size) if top is None else top
+    lower = floor - slanted * np.float32(size) if bottom is None else bottom
+    np.testing.assert_allclose(value[: len(size)], upper, rtol=1e-6)
+    np.testing.assert_allclose(value[len(size) :] / (1 + size), lower / (1 + size), atol=1e-7)
+    assert np.isnan(value_and_slope(activation, np.float32([np.nan]))[0]).all()
 
 
 @needs_compiler
@@ -128,7 +205,7 @@ def test_chains_of_a_vectorised_program_each_have_their_own_pass(monkeypatch):
 @pytest.mark.parametrize(
     ("activation", "widths", "dtype"),
     [
-        ("tanh", (3, 4, 2), jnp.float32),
+        ("cosine", (3, 4, 2), jnp.float32),
         ("relu", (3, cpu_kernel.MAX_WIDTH + 1, 2), jnp.float32),
         ("relu", (3, 4, 2), jnp.bfloat16),
         ("relu", (3, 4, 2), None),
