@@ -38,11 +38,11 @@ SETTINGS = {
     "hidden": ("--hidden", ["16,16,16"], str),
     "prior": ("--priors", ["normal"], str),
     "members": ("--members", [10], int),
-    "warmup": ("--warmups", [mirth.MILE().n_warmup], int),
+    "warmup": ("--warmups", [10_000], int),
     "share": ("--shares", [0.2], float),  # sampling steps / warm-up
     "end": ("--ends", [mirth.MILE().energy_variance_end], float),
     "start": ("--starts", [mirth.MILE().energy_variance_start], float),
-    "step": ("--steps", [mirth.MILE().step_size_init], float),
+    "step": ("--steps", [1e-3], float),
     "integrator": ("--integrators", [mirth.MILE().integrator], str),
 }
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

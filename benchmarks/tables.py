@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder with the benchmark files")
     parser.add_argument("--sets", nargs="+", default=list(HIDDEN), choices=list(HIDDEN))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--warmup", type=int, default=mirth.MILE().n_warmup)
+    parser.add_argument("--warmup", type=int, help="default: by size")
     parser.add_argument("--draws", type=int, default=mirth.MILE().n_samples, help="per chain")
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--full", action="store_true", help=f"adult with more than {ADULT_ROWS}")

@@ -49,8 +49,9 @@ def estimator(args: argparse.Namespace, split: int) -> mirth.BNNRegressor:
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Give what a flag can change, as it will be: part of the key of a record."""
     model, budget = estimator(args, 0), method(args)
+    hidden = model.hidden_layer_sizes
     return {
-        "hidden": list(model.hidden_layer_sizes),
+        "hidden": "by size" if hidden is None else list(hidden),
         "activation": model.activation,
         "prior": model.prior,
         "members": model.n_members,

@@ -61,9 +61,15 @@ def fit(
     ] = 0.2,
     seed: Seed = 0,
     n_members: Annotated[int, typer.Option(help="Networks, each with a chain.")] = 10,
-    n_warmup: Annotated[int, typer.Option(help="Steps to tune a chain.")] = MILE.n_warmup,
+    n_warmup: Annotated[
+        int | None,
+        typer.Option(help="Steps to tune a chain; by default 10000, more for large networks."),
+    ] = MILE.n_warmup,
     n_samples: Annotated[int, typer.Option(help="Draws kept per chain.")] = MILE.n_samples,
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "16,16,16",
+    hidden: Annotated[
+        str | None,
+        typer.Option(help="Widths such as 16,16,16; by default chosen by the table's size."),
+    ] = None,
     likelihood: Annotated[
         str | None,
         typer.Option(help="Distribution, such as normal, poisson, ordinal.", show_default=False),
@@ -84,7 +90,7 @@ def fit(
             seed=seed,
             n_members=n_members,
             method=MILE(n_warmup=n_warmup, n_samples=n_samples),
-            hidden_layer_sizes=_sizes(hidden),
+            hidden_layer_sizes=None if hidden is None else _sizes(hidden),
             likelihood=likelihood,
             overwrite=overwrite,
             verbose=1,

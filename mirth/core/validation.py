@@ -271,6 +271,8 @@ class Range:
         Whether that end itself is excluded.
     whole : bool, default=False
         Only integers; they have a low end at most.
+    or_none : bool, default=False
+        Whether None is allowed, too: the number is chosen when it is needed.
 
     Examples
     --------
@@ -287,9 +289,12 @@ class Range:
     low_open: bool = False
     high_open: bool = False
     whole: bool = False
+    or_none: bool = False
 
-    def check(self, argument: str, value: object) -> float:
+    def check(self, argument: str, value: object) -> float | None:
         """Check a value as :func:`check_int` or :func:`check_real` does."""
+        if value is None and self.or_none:
+            return None
         if self.whole:
             return check_int(argument, value, minimum=None if self.low is None else int(self.low))
         return check_real(
@@ -314,6 +319,8 @@ NATURAL = Range(low=0, whole=True)
 POSITIVE = Range(low=0, low_open=True)
 NON_NEGATIVE = Range(low=0)
 FRACTION = Range(low=0, high=1, low_open=True, high_open=True)
+COUNT_OR_NONE = dataclasses.replace(COUNT, or_none=True)
+POSITIVE_OR_NONE = dataclasses.replace(POSITIVE, or_none=True)
 
 
 def check_ranges(thing: object, ranges: Mapping[str, Range]) -> None:

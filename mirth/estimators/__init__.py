@@ -3,6 +3,7 @@
 from mirth.estimators.arviz_export import to_arviz
 from mirth.estimators.classifier import BNNClassifier
 from mirth.estimators.conformal import IntervalCalibration, SetCalibration
+from mirth.estimators.default_network import choose_layers
 from mirth.estimators.diagnostics import Diagnostics, diagnose
 from mirth.estimators.persistence import load
 from mirth.estimators.regressor import BNNRegressor
@@ -16,6 +17,7 @@ __all__ = [
     "IntervalCalibration",
     "SetCalibration",
     "VarianceSplit",
+    "choose_layers",
     "diagnose",
     "load",
     "to_arviz",

@@ -25,6 +25,7 @@ from mirth.estimators._checks import (
 from mirth.estimators._session import Session
 from mirth.estimators.arviz_export import arviz_tree
 from mirth.estimators.compression import CompressionReport, compress_posterior
+from mirth.estimators.default_network import choose_layers
 from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
 from mirth.estimators.export import predictive_program, write_program
 from mirth.inference import (
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 class BaseBNN(BaseEstimator):
     """Common part of :class:`BNNRegressor` and :class:`BNNClassifier`."""
 
-    hidden_layer_sizes: tuple[int, ...]
+    hidden_layer_sizes: tuple[int, ...] | None
     activation: str
     likelihood: str | Likelihood
     prior: str | Prior
@@ -74,8 +75,9 @@ class BaseBNN(BaseEstimator):
                 f"random_state={self.random_state!r} gives another seed at every fit, so no fit "
                 f"could go on in run_directory={str(self.run_directory)!r}; give an integer."
             )
+        layers = self.hidden_layer_sizes
         network = MLP(
-            tuple(np.atleast_1d(self.hidden_layer_sizes).tolist()),
+            choose_layers(len(x)) if layers is None else tuple(np.atleast_1d(layers).tolist()),
             num_outputs=likelihood.num_outputs,
             activation=self.activation,
         )

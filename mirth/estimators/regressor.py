@@ -39,8 +39,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(16, 16, 16)
-        Width of each hidden layer.
+    hidden_layer_sizes : tuple of int, optional
+        Width of each hidden layer; None chooses by the table's size
+        (:func:`~mirth.estimators.choose_layers`).
     activation : str, default="silu"
         One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity. The papers
         have relu, which predicted worse on all smooth data (``docs/performance.md``).
@@ -132,7 +133,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
 
     def __init__(
         self,
-        hidden_layer_sizes: tuple[int, ...] = (16, 16, 16),
+        hidden_layer_sizes: tuple[int, ...] | None = None,
         *,
         activation: str = "silu",
         likelihood: str | Likelihood = "normal",

@@ -65,9 +65,11 @@ class Section(pydantic.BaseModel):
         properties = handler.resolve_ref_schema(schema)["properties"]
         for name, allowed in cls.RANGES.items():
             field = properties[name]
-            items = field.get("prefixItems") or [field.get("items", field)]
-            for item in items:
-                item |= allowed.json_schema()
+            for kind in field.get("anyOf", [field]):  # of a value that may be null
+                if kind.get("type") == "null":
+                    continue
+                for item in kind.get("prefixItems") or [kind.get("items", kind)]:
+                    item |= allowed.json_schema()
         return schema
 
     @pydantic.model_validator(mode="before")
@@ -203,9 +205,11 @@ def _named(values: Any, field: str, default: str) -> Any:
 class ModelSection(Section):
     """Network, likelihood and prior."""
 
-    RANGES = {"hidden_layer_sizes": MLP.RANGES["hidden_layer_sizes"]}
+    RANGES = {
+        "hidden_layer_sizes": dataclasses.replace(MLP.RANGES["hidden_layer_sizes"], or_none=True)
+    }
 
-    hidden_layer_sizes: tuple[int, ...] = _field(BNNRegressor, "hidden_layer_sizes")
+    hidden_layer_sizes: tuple[int, ...] | None = _field(BNNRegressor, "hidden_layer_sizes")
     activation: str = _field(BNNRegressor, "activation", choices=ACTIVATIONS)
     likelihood: str | None = _field(
         fit_table, "likelihood", choices=(*itertools.chain(*LIKELIHOOD_NAMES.values()), None)
@@ -223,7 +227,7 @@ class ModelSection(Section):
     def check(self) -> None:
         """Check the names, too."""
         super().check()
-        MLP(self.hidden_layer_sizes, activation=self.activation)
+        MLP(self.hidden_layer_sizes or (), activation=self.activation)
         if self.likelihood is not None:
             check_name("likelihood", self.likelihood, itertools.chain(*LIKELIHOOD_NAMES.values()))
 
@@ -234,8 +238,8 @@ class RunConfig(Section):
     Examples
     --------
     >>> config = parse_config({"data": {"path": "houses.csv", "target": "price"}, "n_members": 4})
-    >>> config.method.build().n_warmup, config.n_members
-    (10000, 4)
+    >>> config.method.build().n_samples, config.n_members
+    (200, 4)
     """
 
     RANGES = {

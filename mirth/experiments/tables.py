@@ -83,7 +83,7 @@ def fit_table(
     seed: int = 0,
     n_members: int = 10,
     method: MILE | None = None,
-    hidden_layer_sizes: tuple[int, ...] = (16, 16, 16),
+    hidden_layer_sizes: tuple[int, ...] | None = None,
     likelihood: str | None = None,
     overwrite: bool = False,
     verbose: int | bool = False,
@@ -115,8 +115,8 @@ def fit_table(
         Networks, and chains that start from them.
     method : MILE, optional
         Budget of the sampler; None means ``MILE()``.
-    hidden_layer_sizes : tuple of int, default=(16, 16, 16)
-        Width of each hidden layer.
+    hidden_layer_sizes : tuple of int, optional
+        Width of each hidden layer; None chooses by the table's size.
     likelihood : str, optional
         Name of a likelihood of :class:`BNNRegressor` or :class:`BNNClassifier`; None means the
         default of the estimator.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from mirth.core.config import Configurable
 from mirth.core.types import Params
 from mirth.core.validation import (
     COUNT,
+    COUNT_OR_NONE,
     NON_NEGATIVE,
-    POSITIVE,
+    POSITIVE_OR_NONE,
     Range,
     check_flag,
     check_name,
@@ -26,8 +28,28 @@ from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
 from mirth.samplers import SCHEMES, MILETuner
 
+# Network of the default estimator, about 1 000 parameters, and what it was measured with.
+_PARAMS, _WARMUP, _THINNING, _STEP_SIZE = 1000, 10_000, 10, 1e-3
+_MOST_GROWTH = 5.0  # 50 000 steps, as many as the paper has
+
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
+
+
+class Lengths(NamedTuple):
+    """How long the chains of a network are.
+
+    Parameters
+    ----------
+    n_warmup, n_thinning : int
+        Steps of the tuning, and between two draws.
+    step_size_init : float
+        First step size.
+    """
+
+    n_warmup: int
+    n_thinning: int
+    step_size_init: float
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -41,21 +63,24 @@ class MILE(Configurable):
 
     Parameters
     ----------
-    n_warmup : int, default=10_000
-        Steps of the tuning. The paper has 50 000, which predict better for five times the time;
-        the measured curve is in ``docs/performance.md``.
+    n_warmup : int, optional
+        Steps of the tuning; None means 10 000 for up to 1 000 parameters, and more for larger
+        networks (:meth:`lengths`). The paper has 50 000, which predict better for five times the
+        time; the measured curve is in ``docs/performance.md``.
     n_samples : int, default=200
         Draws kept per chain; 1000 in the paper.
-    n_thinning : int, default=10
-        Steps between two kept draws.
+    n_thinning : int, optional
+        Steps between two kept draws. None means 10, and in the proportion of the warm-up more
+        where that is chosen by the size of the network.
     energy_variance_start, energy_variance_end : float, default=0.5, 0.02
         Target of the energy error's variance per dimension, at the first step and at the end of
         the second phase. The paper ends at 0.1, the default of the tuner; the shorter steps of
         0.02 are less biased and predicted better in all measurements (``docs/performance.md``).
     phase_fractions : tuple of float, default=(0.8, 0.1, 0.1)
         Shares of the three phases of the warm-up.
-    step_size_init : float, default=1e-3
-        First step size. The tuner jumps up to 21-fold at once, then climbs by 0.3 % a step, so a
+    step_size_init : float, optional
+        First step size; None means 0.001 for up to 1 000 parameters, growing with the square root
+        of their number. The tuner jumps up to 21-fold at once, then climbs by 0.3 % a step, so a
         guess that is far too small wastes a short warm-up.
     trust : float, default=1.5
         How far an energy error may be from the target to count in full.
@@ -109,23 +134,23 @@ class MILE(Configurable):
     """
 
     RANGES: ClassVar[Mapping[str, Range]] = {
-        "n_warmup": MILETuner.RANGES["num_steps"],
+        "n_warmup": dataclasses.replace(MILETuner.RANGES["num_steps"], or_none=True),
         "n_samples": COUNT,
-        "n_thinning": COUNT,
-        "step_size_init": POSITIVE,
+        "n_thinning": COUNT_OR_NONE,
+        "step_size_init": POSITIVE_OR_NONE,
         "min_gain": NON_NEGATIVE,
         "min_effective": NON_NEGATIVE,
         "n_effective": MILETuner.RANGES["num_effective"],
         **{k: v for k, v in MILETuner.RANGES.items() if not k.startswith("num_")},
     }
 
-    n_warmup: int = 10_000
+    n_warmup: int | None = None
     n_samples: int = 200
-    n_thinning: int = 10
+    n_thinning: int | None = None
     energy_variance_start: float = 0.5
     energy_variance_end: float = 0.02
     phase_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    step_size_init: float = 1e-3
+    step_size_init: float | None = None
     trust: float = 1.5
     n_effective: float = 100.0
     L_factor: float = 0.4
@@ -157,10 +182,45 @@ class MILE(Configurable):
             )
         self.tuner()
 
-    def tuner(self) -> MILETuner:
-        """Build the tuner with these settings."""
+    def lengths(self, num_params: int) -> Lengths:
+        r"""Give the numbers of steps, and the first step size, for a network of a size.
+
+        What is None follows from the number of parameters d: with
+        :math:`g = \sqrt{\max(1, d / 1000)}`, 5 at most, the warm-up has 10 000 g steps and 10 g lie
+        between two draws; the first step size is 0.001 :math:`\sqrt{\max(1, d / 1000)}`.
+
+        Parameters
+        ----------
+        num_params : int
+            Parameters of the model.
+
+        Returns
+        -------
+        Lengths
+            ``n_warmup``, ``n_thinning`` and ``step_size_init``.
+
+        Examples
+        --------
+        >>> MILE().lengths(900).n_warmup, MILE().lengths(4000).n_warmup
+        (10000, 20000)
+        >>> MILE(n_warmup=500).lengths(4000).n_thinning
+        10
+        """
+        growth = math.sqrt(max(1.0, num_params / _PARAMS))
+        longer = min(growth, _MOST_GROWTH)
+        n_warmup, n_thinning, step_size = self.n_warmup, self.n_thinning, self.step_size_init
+        if n_thinning is None:
+            n_thinning = round(_THINNING * (longer if n_warmup is None else 1.0))
+        return Lengths(
+            round(_WARMUP * longer) if n_warmup is None else n_warmup,
+            n_thinning,
+            _STEP_SIZE * growth if step_size is None else step_size,
+        )
+
+    def tuner(self, num_params: int = 1) -> MILETuner:
+        """Build the tuner with these settings, for a network of a size."""
         return MILETuner(
-            num_steps=self.n_warmup,
+            num_steps=self.lengths(num_params).n_warmup,
             energy_variance_start=self.energy_variance_start,
             energy_variance_end=self.energy_variance_end,
             phase_fractions=self.phase_fractions,
@@ -174,14 +234,15 @@ class MILE(Configurable):
             diagonal_preconditioning=self.diagonal_preconditioning,
         )
 
-    def settings(self) -> ChainSettings:
-        """Put together what is asked of the chains."""
+    def settings(self, num_params: int = 1) -> ChainSettings:
+        """Put together what is asked of the chains, for a network of a size."""
+        lengths = self.lengths(num_params)
         return ChainSettings(
-            tuner=self.tuner(),
+            tuner=self.tuner(num_params),
             integrator=self.integrator,
-            step_size_init=self.step_size_init,
+            step_size_init=lengths.step_size_init,
             n_samples=self.n_samples,
-            n_thinning=self.n_thinning,
+            n_thinning=lengths.n_thinning,
             use_validation_rows=self.use_validation_rows in (True, None) and self.budget == "fixed",
             unhealthy_chains=self.unhealthy_chains,
             budget=self.budget,
@@ -191,12 +252,12 @@ class MILE(Configurable):
 
     def chains(self, problem: Problem, params: Params) -> EnsembleChains:
         """Build the chains that start from the members of an ensemble."""
-        return EnsembleChains(self.settings(), problem, params)
+        return EnsembleChains(self.settings(problem.num_params), problem, params)
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         assert self.start is not None
         problem.refuse_stream("MILE")
-        announce_memory(self.settings(), problem)
+        announce_memory(self.settings(problem.num_params), problem)
         params, report = self.start.optimise(problem, time_share=START_SHARE)
         return ChainRun(self.chains(problem, params), report).run()

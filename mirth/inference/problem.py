@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from mirth.core.keys import Purpose, chain_keys
+from mirth.core.keys import Purpose, chain_keys, purpose_key
+from mirth.core.trees import tree_size
 from mirth.core.types import Batch, Key, Params, is_table
 from mirth.data import Stream
 from mirth.inference.budget import Deadline
@@ -83,6 +84,12 @@ class Problem:
     def keys(self, purpose: Purpose) -> Key:
         """Give one key per chain for a purpose."""
         return chain_keys(self.seed, purpose, self.num_chains, self.first_chain)
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of the model, those of the likelihood and the prior included."""
+        key = purpose_key(self.seed, Purpose.NETWORK_INIT)
+        return tree_size(jax.eval_shape(self.model.init, key, self.train.x))
 
     @property
     def num_train(self) -> int:

@@ -20,6 +20,7 @@ from mirth.core.validation import (
     COUNT,
     NATURAL,
     POSITIVE,
+    POSITIVE_OR_NONE,
     Range,
     check_flag,
     check_name,
@@ -237,6 +238,7 @@ class SGMCMC(Configurable):
         "n_thinning": COUNT,
         "batch_size": COUNT,
         "step_size": POSITIVE,
+        "step_size_end": POSITIVE_OR_NONE,
         "n_cycles": COUNT,
         "exploration_fraction": Range(low=0, high=1, high_open=True),
         "friction": Range(low=0, high=1, low_open=True),
@@ -261,8 +263,6 @@ class SGMCMC(Configurable):
         self.start = resolve_start(self.start)
         check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
-        if self.step_size_end is not None:
-            POSITIVE.check("step_size_end", self.step_size_end)
         check_name("kernel", self.kernel, KERNELS)
         check_name("schedule", self.schedule, SCHEDULES)
         check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)

@@ -13,11 +13,11 @@ from mirth.core.validation import (
     COUNT,
     NATURAL,
     POSITIVE,
+    POSITIVE_OR_NONE,
     Range,
     check_flag,
     check_name,
     check_ranges,
-    check_real,
 )
 from mirth.inference.chains import ChainSettings
 from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
@@ -122,6 +122,7 @@ class SMILE(Configurable):
         "n_thinning": COUNT,
         "batch_size": COUNT,
         "step_size": POSITIVE,
+        "L": POSITIVE_OR_NONE,
         "energy_variance_start": POSITIVE,
         "energy_variance_end": POSITIVE,
         "noise_memory": Range(low=1, low_open=True),
@@ -158,8 +159,6 @@ class SMILE(Configurable):
         check_flag("preconditioned", self.preconditioned)
         check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
-        if self.L is not None:
-            check_real("L", self.L, low=0.0, low_open=True)
         check_name("integrator", self.integrator, list(STOCHASTIC_SCHEMES))
         check_name("step_size_rule", self.step_size_rule, STEP_SIZE_RULES)
         check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)

@@ -128,6 +128,17 @@ def is_fit(activation: str, widths: Sequence[int], dtype: Any) -> bool:
     )
 
 
+def kept_numbers(activation: str, widths: Sequence[int]) -> int:
+    """Give how many numbers the backward pass needs of a row: inputs, hidden units, their slopes.
+
+    Examples
+    --------
+    >>> kept_numbers("relu", (5, 16, 2)), kept_numbers("silu", (5, 16, 2))
+    (21, 37)
+    """
+    return widths[0] + (1 + (activation in _KEEPS_SLOPE)) * sum(widths[1:-1])
+
+
 def flatten(layers: Layers) -> Float[Array, " parameters"]:
     """Put the parameters into one vector: of each layer the biases, then the weights.
 
@@ -175,8 +186,8 @@ def forward(
         Buffer for :func:`backward`, and the outputs of the last layer, shape (outputs, data).
     """
     data = x.shape[1]
-    kept_rows = widths[0] + (1 + (activation in _KEEPS_SLOPE)) * sum(widths[1:-1])
-    shapes = ((-(-data // _BLOCK) * _BLOCK * kept_rows,), (widths[-1], data))
+    padded = -(-data // _BLOCK) * _BLOCK
+    shapes = ((padded * kept_numbers(activation, widths),), (widths[-1], data))
     kept, outputs = _call("forward", shapes, widths, activation, flat, x)
     return kept, outputs
 

@@ -34,9 +34,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 """Activations by name."""
 
-# Variance gain of the weights: 2 for relu (He et al. 2015) and its smooth relatives, 1 for those that
-# are the identity around zero (LeCun et al. 1998), 16 for the sigmoid, whose slope at zero is 1/4. To
-# keep the second moment silu would need 2.8 and tanh 2.5: their ensembles are worse with it
+# Variance gain of the weights: 2 for relu (He et al. 2015) and its smooth relatives, 1 for those
+# that are the identity around zero (LeCun et al. 1998), 16 for the sigmoid, whose slope at zero is
+# 1/4. To keep the second moment silu would need 2.8 and tanh 2.5: their ensembles are worse with it
 # (docs/performance.md).
 _GAINS = {"tanh": 1.0, "identity": 1.0, "elu": 1.0, "sigmoid": 16.0}
 _RECTIFIER_GAIN = 2.0
@@ -61,7 +61,8 @@ class MLP:
         Number of outputs; 2 for a Normal with a noise scale of its own for each row.
     activation : str, default="silu"
         Name of the activation :math:`a`, one of :data:`ACTIVATIONS`. The initialisation fits it:
-        weights have variance gain / fan-in with gain 2 for rectifiers (smooth ones too), 1 for tanh.
+        weights have variance gain / fan-in with gain 2 for rectifiers, smooth ones too, and 1 for
+        tanh.
 
     Raises
     ------

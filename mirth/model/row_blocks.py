@@ -71,7 +71,8 @@ def activation_bytes(model: Model, params: Params, batch: Batch) -> int:
     """Estimate the memory that the activations of one row take in a gradient.
 
     What products of matrices (and convolutions) read and write is kept for the backward pass;
-    everything between them is fused. The compiled kernel keeps the inputs of each layer.
+    everything between them is fused. The compiled kernel keeps the inputs of each layer, and the
+    slopes of some activations.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ def activation_bytes(model: Model, params: Params, batch: Batch) -> int:
     if isinstance(network, MLP) and is_table(x):
         widths = network.widths(x.shape[1])
         if cpu_kernel.is_fit(network.activation, widths, x.dtype):
-            return (sum(widths) + widths[-1]) * x.dtype.itemsize  # outputs and their derivative
+            kept = cpu_kernel.kept_numbers(network.activation, widths)
+            return (kept + 2 * widths[-1]) * x.dtype.itemsize  # outputs and their derivative
 
     def traced_bytes(num_rows: int) -> int:
         rows = jax.tree.map(

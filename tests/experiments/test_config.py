@@ -258,7 +258,8 @@ def test_the_example_is_the_default_explained(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(example_yaml())
     assert read_config(path) == parse_config({"data": {"path": "data.csv", "target": "y"}})
-    assert "# Steps between two kept draws.\n  n_thinning: 10\n" in example_yaml()
+    assert "# Draws kept per chain; 1000 in the paper.\n  n_samples: 200\n" in example_yaml()
+    assert "\n  n_thinning: null\n" in example_yaml()
     assert max(map(len, example_yaml().splitlines())) <= 100
 
 
@@ -295,9 +296,11 @@ def bounded(schema: dict[str, Any], method: str) -> Iterator[tuple[str, dict[str
     }}  # fmt: skip
     for prefix, section in sections.items():
         for name, field in section["properties"].items():
-            item = (field.get("prefixItems") or [field.get("items", field)])[0]
+            # Of a value that may be null, the other kind.
+            kind = next(k for k in field.get("anyOf", [field]) if k.get("type") != "null")
+            item = (kind.get("prefixItems") or [kind.get("items", kind)])[0]
             if item.get("type") in ("integer", "number"):
-                yield prefix + name, item | {"is_list": item is not field}
+                yield prefix + name, item | {"is_list": item is not kind}
 
 
 def is_allowed(path: str, value: float, method: str, is_list: bool) -> bool:
@@ -331,8 +334,8 @@ METHODS_OF_SMILE = ("smile", "psmile", "smile-naive", "psmile-naive")
 @pytest.mark.parametrize("method", METHOD_SECTIONS)
 def test_the_schema_has_the_ranges_of_the_checks(method: str) -> None:
     fields = dict(bounded(RunConfig.model_json_schema(), method))
-    numbers = {"mile": 28, "deep_ensemble": 12, "auto": 17} | dict.fromkeys(METHODS_OF_SMILE, 25)
-    assert len(fields) == numbers.get(method, 20)
+    numbers = {"mile": 28, "deep_ensemble": 12, "auto": 17} | dict.fromkeys(METHODS_OF_SMILE, 26)
+    assert len(fields) == numbers.get(method, 21)
     for path, field in fields.items():
         lows = {"minimum", "exclusiveMinimum"} & field.keys()
         assert len(lows) == 1, path  # every number has a range
@@ -351,7 +354,7 @@ def test_the_schema_has_the_ranges_of_the_checks(method: str) -> None:
 def test_parameters_of_a_docstring() -> None:
     found = parameters(mirth.MILE)
     assert found["cap_shrink"] == found["cap_growth"]
-    assert found["n_thinning"].text == "Steps between two kept draws."
+    assert found["n_samples"].text == "Draws kept per chain; 1000 in the paper."
     assert found["integrator"].choices == ("mclachlan", "leapfrog")
     assert "ValueError" not in found
     assert parameters(test_bad_files) == {}

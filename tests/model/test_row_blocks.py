@@ -152,8 +152,13 @@ def temporary_bytes(model: Model, params: Any, num_rows: int, size: int | None) 
     return program.lower(params, x, y).compile().memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_memory_does_not_grow_with_the_rows(activation: str) -> None:
+@pytest.mark.parametrize(
+    ("activation", "kernel"), [("relu", "auto"), ("silu", "auto"), ("tanh", "off")]
+)
+def test_memory_does_not_grow_with_the_rows(
+    monkeypatch: pytest.MonkeyPatch, activation: str, kernel: str
+) -> None:
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", kernel)
     network = MLP((16, 16, 16), 2, activation)
     model = Model(network, Normal())
     params = model.init(jax.random.key(0), jnp.ones((1, 9)))
