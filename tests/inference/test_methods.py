@@ -243,3 +243,30 @@ def test_scikit_learn_can_clone_them() -> None:
     method = mirth.MILE(n_warmup=100, start=mirth.DeepEnsemble(patience=7))
     twin = clone(method, safe=False)
     assert twin == method and twin is not method and twin.start is not method.start
+
+
+def test_lengths_grow_with_the_network_unless_they_are_given() -> None:
+    small, large = (mirth.MILE().lengths(n) for n in (1000, 9000))
+    assert small == (10_000, 10, 1e-3)
+    assert large == pytest.approx((30_000, 30, 3e-3))
+    # Never more than the paper's warm-up; the first step size goes on.
+    assert mirth.MILE().lengths(10**6)[:2] == (50_000, 50)
+    assert mirth.MILE().lengths(10**6).step_size_init == pytest.approx(1e-3 * 1000**0.5)
+    given = mirth.MILE(n_warmup=70, n_thinning=3, step_size_init=0.2)
+    assert given.lengths(10**6) == (70, 3, 0.2)
+    assert mirth.MILE(n_warmup=70).lengths(10**6).n_thinning == 10
+
+
+def test_chains_have_the_lengths_that_fit_their_network(
+    run: Callable[..., Posterior], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"_PARAMS": 4, "_WARMUP": 20, "_THINNING": 2}.items():
+        monkeypatch.setattr(f"mirth.inference.mile.{name}", value)
+    posterior = run(n_warmup=None, n_thinning=None, step_size_init=None, n_samples=3)
+    num_params = sum(leaf[0].size for leaf in jax.tree.leaves(posterior.start))
+    lengths = mirth.MILE().lengths(num_params)
+    assert posterior.tuning is not None and lengths.n_warmup > 20
+    assert posterior.tuning.num_steps == lengths.n_warmup
+    # The same by numbers.
+    again = run(**lengths._asdict(), n_samples=3)
+    jax.tree.map(np.testing.assert_array_equal, posterior.draws, again.draws)
