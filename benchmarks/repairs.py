@@ -173,7 +173,9 @@ def main() -> None:
     parser.add_argument("--figure", help="where to draw it")
     parser.add_argument("--save", help="name of the result file")
     args = parser.parse_args()
-    model = mirth.Model(mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal())
+    model = mirth.Model(
+        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal()
+    )
     train, validation, _ = split(args.set, args.data, args.seeds[0])
     start = mirth.infer(
         model, train, mirth.DeepEnsemble(**START), num_chains=1, seed=args.seeds[0],

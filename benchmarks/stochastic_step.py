@@ -30,7 +30,9 @@ def cases() -> dict[str, tuple[mirth.Model, mirth.Dataset, int, int]]:
     images = RNG.normal(size=(6000, 28, 28, 1))
     lenet = mirth.Model(mirth.LeNet(num_outputs=10), mirth.Categorical(num_classes=10))
     x = RNG.normal(size=(12_000, 12))
-    mlp = mirth.Model(mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal())
+    mlp = mirth.Model(
+        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal()
+    )
     return {
         "LeNet, 512": (lenet, mirth.Dataset(images, RNG.integers(0, 10, 6000)), 512, 20),
         "MLP, 256": (mlp, mirth.Dataset(x, x[:, 0]), 256, 4000),

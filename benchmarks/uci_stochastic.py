@@ -68,7 +68,9 @@ def main() -> None:
     parser.add_argument("--save", help="name of the result file")
     args = parser.parse_args()
     warnings.simplefilter("ignore", mirth.MirthWarning)
-    model = mirth.Model(mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal())
+    model = mirth.Model(
+        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal()
+    )
     table = []
     for name in args.sets:
         for seed in args.seeds:
