@@ -39,7 +39,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         (:func:`~mirth.estimators.choose_layers`).
     activation : str, default="silu"
         One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity. The papers
-        have relu, which predicted worse on all smooth data (``docs/performance.md``).
+        have relu, which is as good for classes, not for regressions (``docs/performance.md``).
     likelihood : {"categorical", "bernoulli", "ordinal"} or object, default="categorical"
         Distribution of the label: any classes, two classes with one output, or classes in their
         sorted order with learnt thresholds. An object such as ``mirth.Ordinal(num_classes=4)``

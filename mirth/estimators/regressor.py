@@ -44,7 +44,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         (:func:`~mirth.estimators.choose_layers`).
     activation : str, default="silu"
         One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity. The papers
-        have relu, which predicted worse on all smooth data (``docs/performance.md``).
+        have relu, which predicted regressions worse (``docs/performance.md``).
     likelihood : str or likelihood object, default="normal"
         Distribution of the target: one of normal, homoscedastic, student_t, laplace, quantile
         (real numbers), log_normal, gamma (positive), poisson, negative_binomial (counts), beta

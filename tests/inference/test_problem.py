@@ -15,7 +15,12 @@ from mirth.inference.problem import Problem
 from mirth.inference.recorder import Recorder
 
 NETWORK = mirth.MLP((16, 16), num_outputs=2, activation="tanh")
-ROW_BYTES = (9 + 16 + 16 + 16 + 16 + 2) * 4
+ROW_BYTES = (9 + 16 + 16 + 16 + 16 + 2) * 4  # by XLA; the compiled kernel keeps other numbers
+
+
+@pytest.fixture(autouse=True)
+def by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "off")
 
 
 def chosen(
