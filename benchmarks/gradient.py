@@ -101,7 +101,7 @@ def main() -> None:
     most = peak()
     print(f"one core, multiply-adds in registers: {most or float('nan'):.0f} GFLOP/s")
     cases = list(itertools.product(args.widths, args.activations, args.ways))
-    steps = {width: max(5, int(3e9 / flops(width, args.rows) / 10)) for width in args.widths}
+    steps = {width: max(5, int(3e10 / flops(width, args.rows))) for width in args.widths}
     programs = {
         (width, activation, way): program(way, activation, width, args.rows, steps[width])
         for width, activation, way in cases
