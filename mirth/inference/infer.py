@@ -236,7 +236,7 @@ def infer(
             recorder = stack.enter_context(folder)
             listening.append(folder.status)
         problem = Problem(
-            **numbers,
+            **(numbers | sizes),
             model=model,
             train=train,
             validation=held,
@@ -244,7 +244,6 @@ def infer(
             monitor=Monitors(listening),
             recorder=recorder,
             deadline=deadline,
-            **sizes,
             draws_on_disk=out is not None,
             keep=keep,
             stream=dataset if isinstance(dataset, Stream) else None,
