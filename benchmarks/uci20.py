@@ -39,6 +39,7 @@ def estimator(args: argparse.Namespace, split: int) -> mirth.BNNRegressor:
         "hidden_layer_sizes": tuple(args.hidden) if args.hidden else None,
         "activation": args.activation,
         "prior": args.prior,
+        "likelihood": args.likelihood,
         "n_members": args.members,
         "method": None if args.warmup is None and args.samples is None else method(args),
     }
@@ -50,7 +51,9 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Give what a flag can change, as it will be: part of the key of a record."""
     model, budget = estimator(args, 0), method(args)
     hidden = model.hidden_layer_sizes
-    return {
+    # Records of the default were written before there was a choice of likelihoods.
+    other = {} if args.likelihood is None else {"likelihood": args.likelihood}
+    return other | {
         "hidden": "by size" if hidden is None else list(hidden),
         "activation": model.activation,
         "prior": model.prior,
@@ -146,6 +149,7 @@ def main() -> None:
     parser.add_argument("--activation", help="such as silu")
     parser.add_argument("--hidden", type=int, nargs="+", help="widths of the hidden layers")
     parser.add_argument("--prior", help="such as laplace")
+    parser.add_argument("--likelihood", help="such as student_t")
     parser.add_argument("--members", type=int, help="networks, and chains")
     parser.add_argument("--warmup", type=int, help="steps of each chain before its draws")
     parser.add_argument("--samples", type=int, help="draws of each chain")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from mirth.core.keys import Purpose
-from mirth.core.trees import tree_all_finite, tree_select
+from mirth.core.trees import tree_all_finite, tree_select, unraveller
 from mirth.core.types import Batch, Key, Params
 from mirth.data import Stream
 from mirth.inference.feed import Feed, stream_seed
@@ -27,6 +28,8 @@ _EPOCHS_PER_CHUNK = 10
 Transform = Callable[[Key, Any], Any]
 """Random change of the inputs of a batch, such as flips and crops of images."""
 
+Vectors = dict[str, Array]
+
 
 class MemberState(NamedTuple):
     """Optimisation of one member.
@@ -34,7 +37,7 @@ class MemberState(NamedTuple):
     Parameters
     ----------
     params, opt_state : pytree
-        Present weights and state of the optimiser.
+        Present weights, a vector for each part of the model, and state of the optimiser.
     best_params : pytree
         Weights with the lowest validation loss so far.
     best_loss : scalar
@@ -45,9 +48,9 @@ class MemberState(NamedTuple):
         Whether the member has stopped.
     """
 
-    params: Params
+    params: Vectors
     opt_state: Any
-    best_params: Params
+    best_params: Vectors
     best_loss: Float[Array, ""]
     epoch: Int[Array, ""]
     best_epoch: Int[Array, ""]
@@ -85,26 +88,7 @@ def make_optimiser(settings: Optimisation) -> optax.GradientTransformation:
     return optax.adamw(
         settings.learning_rate,
         weight_decay=settings.weight_decay,
-        mask=lambda params: {
-            name: jax.tree.map(lambda _, n=name: n == "network", leaves)
-            for name, leaves in params.items()
-        },
-    )
-
-
-def init_member(params: Params, optimiser: optax.GradientTransformation) -> MemberState:
-    """Start one member."""
-    zero = jnp.zeros((), jnp.int32)
-    # A copy: on a single device the same buffer would be donated twice.
-    best = jax.tree.map(jnp.copy, params)
-    return MemberState(
-        params,
-        optimiser.init(params),
-        best,
-        jnp.full((), jnp.inf, float),
-        zero,
-        zero,
-        jnp.array(False),
+        mask=lambda params: {name: name == "network" for name in params},
     )
 
 
@@ -115,23 +99,48 @@ class MemberProgram:
     ----------
     model : Model
         What to fit.
-    optimiser : optax.GradientTransformation
-        Turns gradients into steps.
+    x : pytree of arrays
+        Some rows, for the shapes of the weights.
     settings : Optimisation
         Numbers.
     """
 
-    def __init__(
-        self, model: Model, optimiser: optax.GradientTransformation, settings: Optimisation
-    ):
-        self.model, self.optimiser, self.settings = model, optimiser, settings
+    def __init__(self, model: Model, x: Any, settings: Optimisation):
+        self.model, self.optimiser, self.settings = model, make_optimiser(settings), settings
+        like = jax.eval_shape(model.init_weights, jax.random.key(0), x)
+        self._unravel = {name: unraveller(part)[0] for name, part in like.items()}
 
-    def loss(self, params: Params, batch: Batch) -> Float[Array, ""]:
+    def init(self, weights: Params) -> MemberState:
+        """Start one member.
+
+        The optimiser works on one vector for each part of the model: the same arithmetic as leaf
+        by leaf, in a program that is compiled in half the time.
+        """
+        params = {name: ravel_pytree(part)[0] for name, part in weights.items()}
+        zero = jnp.zeros((), jnp.int32)
+        return MemberState(
+            params=params,
+            opt_state=self.optimiser.init(params),
+            # A copy: on a single device the same buffer would be donated twice.
+            best_params=jax.tree.map(jnp.copy, params),
+            best_loss=jnp.full((), jnp.inf, float),
+            epoch=zero,
+            best_epoch=zero,
+            is_stopped=jnp.array(False),
+        )
+
+    def weights(self, params: Vectors) -> Params:
+        """Give the weights of the model in their own shapes."""
+        return {name: self._unravel[name](vector) for name, vector in params.items()}
+
+    def loss(self, params: Vectors, batch: Batch) -> Float[Array, ""]:
         """Mean negative log likelihood of the rows of a batch."""
         weights = jnp.asarray(batch.weights)
-        return -self.model.log_likelihood(params, batch) / jnp.sum(weights)
+        return -self.model.log_likelihood(self.weights(params), batch) / jnp.sum(weights)
 
-    def update(self, key: Key, batch: Batch, params: Params, opt_state: Any) -> tuple[Params, Any]:
+    def update(
+        self, key: Key, batch: Batch, params: Vectors, opt_state: Any
+    ) -> tuple[Vectors, Any]:
         """Take one step of the optimiser."""
         if self.settings.transform is not None:
             batch = batch._replace(x=self.settings.transform(key, batch.x))

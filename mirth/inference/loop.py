@@ -112,7 +112,9 @@ class ChainLoop:
         chunk_steps: int | None = None,
         chunk_seconds: float = 1.0,
     ):
-        self.step_fn, self.keep_fn = step_fn, keep_fn
+        # Traced once, though the shapes of what they give are asked for as well.
+        self.step_fn = jax.jit(step_fn, inline=True)
+        self.keep_fn = None if keep_fn is None else jax.jit(keep_fn, inline=True)
         self.placement, self.num_chains = placement, num_chains
         self.chunk_steps, self.chunk_seconds = chunk_steps, chunk_seconds
         self._compiled: Callable[..., Any] | None = None
@@ -268,7 +270,8 @@ class ChainLoop:
             return 0
         one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), carry)
         key = jax.eval_shape(lambda k: k[0], keys)
-        info = jax.eval_shape(self.step_fn, key, one, 0, shared)[1]
+        step = jax.ShapeDtypeStruct((), jnp.int32)
+        info = jax.eval_shape(self.step_fn, key, one, step, shared)[1]
         draw = jax.eval_shape(self.keep_fn, one, info, shared)[1]
         num_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(draw))
         return kept_per_chunk(num_bytes * jax.tree.leaves(carry)[0].shape[0])

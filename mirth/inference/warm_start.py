@@ -24,8 +24,6 @@ from mirth.inference.epochs import (
     Optimisation,
     ResidentEpochs,
     StreamedEpochs,
-    init_member,
-    make_optimiser,
 )
 from mirth.model import Model
 
@@ -112,7 +110,7 @@ def warm_start(
     began = time.perf_counter()
     model, train, validation = problem.model, problem.train, problem.validation
     placement, num_members = problem.placement, problem.num_chains
-    program = MemberProgram(model, make_optimiser(settings), settings)
+    program = MemberProgram(model, train.x, settings)
     init_keys = problem.keys(Purpose.NETWORK_INIT)
     snapshot = problem.recorder.restore()
     if snapshot is not None and snapshot.record["stage"] != STAGE:
@@ -120,7 +118,7 @@ def warm_start(
         start = tree_from_arrays(like, snapshot.arrays, "start")
         return start, WarmStartReport.from_record(snapshot.record["warm_start"])
     # The weights themselves; only the best ones get hyper-parameters of the prior, which fit them.
-    begin = jax.vmap(lambda k: init_member(model.init_weights(k, train.x), program.optimiser))
+    begin = jax.vmap(lambda key: program.init(model.init_weights(key, train.x)))
     state = jax.jit(begin)(init_keys)
     before = 0.0
     if snapshot is not None:
@@ -156,7 +154,8 @@ def warm_start(
     if not np.isfinite(report.validation_loss).any():
         _refuse(model, model.init(init_keys[0], train.x), (train, validation))
     _judge(report)
-    return jax.vmap(model.from_weights)(state.best_params), report
+    end = jax.vmap(lambda params: model.from_weights(program.weights(params)))
+    return jax.jit(end)(state.best_params), report
 
 
 def _snapshot(state: MemberState, num_members: int, seconds: float) -> Snapshot:
