@@ -26,7 +26,7 @@ import mirth
 from mirth.core.keys import Purpose, chain_keys
 from mirth.core.types import Batch
 from mirth.inference import Monitor, Placement
-from mirth.inference.chains import ChainSettings, EnsembleChains
+from mirth.inference.chains import Chains
 from mirth.inference.problem import Problem
 from mirth.inference.recorder import Recorder
 
@@ -42,7 +42,7 @@ def protein(folder: str, num_rows: int) -> tuple[Batch, Batch]:
     return Batch(jax.numpy.asarray(x), jax.numpy.asarray(y)), Batch(x[:100], y[:100])
 
 
-def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> EnsembleChains:
+def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> Chains:
     """Build the programs of ten chains from random networks."""
     model = mirth.Model(network, mirth.Normal())
     placement = Placement.automatic(CHAINS)
@@ -51,13 +51,13 @@ def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> 
     )
     keys = chain_keys(0, Purpose.NETWORK_INIT, CHAINS)
     params = jax.vmap(lambda key: model.init(key, data[0].x))(keys)
-    settings = ChainSettings(mirth.MILE().tuner(), "mclachlan", 1e-4, 1, 1, False)
-    return EnsembleChains(settings, problem, params)
+    method = mirth.MILE(step_size_init=1e-4, use_validation_rows=False)
+    return Chains(method.recipe(), problem, params)
 
 
-def temporary_bytes(chains: EnsembleChains) -> int:
+def temporary_bytes(chains: Chains) -> int:
     """Bytes that one gradient of all chains of a device needs for temporary results."""
-    gradient = lambda flat, key, shared: jax.grad(chains._logdensity_fn(shared))(flat)  # noqa: E731
+    gradient = lambda flat, key, shared: jax.grad(chains.logdensity_fn(shared, key, 0, 0))(flat)  # noqa: E731
     compiled = chains.problem.placement.compile(gradient, donate=False)
     start = chains.problem.placement.put_chains(chains.flat)
     keys = chains.keys(Purpose.MOMENTUM)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.random import fold_in, standard_normals
-from mirth.samplers import MCLMCInfo
+from mirth.samplers import StepInfo
 
 K_SIGMA = 4.0
 
@@ -36,14 +36,14 @@ def noisy_gaussian(scales: Any, noise_sd: float, num_copies: int) -> Any:
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def advance(
     bind: Any, sampler: Any, state: Any, num_draws: int, thin: int, key: jax.Array
-) -> tuple[Any, tuple[jax.Array, MCLMCInfo]]:
+) -> tuple[Any, tuple[jax.Array, StepInfo]]:
     """Take num_draws * thin steps, each with a batch of its own; give every thin-th position."""
 
-    def step(state: Any, number: jax.Array) -> tuple[Any, MCLMCInfo]:
+    def step(state: Any, number: jax.Array) -> tuple[Any, StepInfo]:
         own = fold_in(key, number)
         return sampler.step(own, state, bind(fold_in(own, 1000)))
 
-    def draw(state: Any, numbers: jax.Array) -> tuple[Any, tuple[jax.Array, MCLMCInfo]]:
+    def draw(state: Any, numbers: jax.Array) -> tuple[Any, tuple[jax.Array, StepInfo]]:
         state, info = jax.lax.scan(step, state, numbers)
         return state, (state.position, info)
 

@@ -388,8 +388,9 @@ class BaseBNN(BaseEstimator):
         check_is_fitted(self, "posterior_")
         other = copy.copy(self)
         method = resolve_method(self.method)
-        # So clones are alike.
-        other.method = method if isinstance(method, DeepEnsemble) else method.start
+        # So clones are alike, if there was an optimisation.
+        start = getattr(method, "start", None)
+        other.method = start if isinstance(start, DeepEnsemble) else method
         other.posterior_ = self.posterior_.start_as_posterior()
         other.verdicts_ = judge(other.posterior_)
         return other._renewed()

@@ -7,6 +7,8 @@ from mirth.inference.mile import MILE
 from mirth.inference.monitor import ChainsReport, Monitor
 from mirth.inference.placement import Placement, configure_cpu_devices
 from mirth.inference.posterior import Continuation, Posterior, TuningReport, join_chains
+from mirth.inference.run_folder import RunFolderError
+from mirth.inference.sampling import Sampling
 from mirth.inference.sgmcmc import SGMCMC
 from mirth.inference.smile import SMILE
 from mirth.inference.trackers import MLflowMonitor, TensorBoardMonitor
@@ -25,6 +27,8 @@ __all__ = [
     "Monitor",
     "Placement",
     "Posterior",
+    "RunFolderError",
+    "Sampling",
     "TensorBoardMonitor",
     "TuningReport",
     "WarmStartReport",

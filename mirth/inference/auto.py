@@ -13,12 +13,12 @@ from mirth.core.config import Configurable
 from mirth.core.keys import Purpose
 from mirth.core.types import Params
 from mirth.core.validation import POSITIVE, Range, check_ranges
-from mirth.inference.chains import EnsembleChains
-from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
+from mirth.inference.chains import Chains
 from mirth.inference.mile import MILE
 from mirth.inference.posterior import Posterior
 from mirth.inference.smile import SMILE
 from mirth.inference.stages import ChainRun
+from mirth.inference.starts import resolve_start, starting_points
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
@@ -45,8 +45,10 @@ class Auto(Configurable):
         Most rows of a batch of pSMILE.
     max_ratio : float, default=4.0
         Time of a step of MILE, in steps of pSMILE, up to which MILE is taken.
-    start : DeepEnsemble, optional
-        Settings of the optimisation; None means ``DeepEnsemble()``.
+    start : DeepEnsemble, "prior", Posterior or dict, optional
+        Where the chains begin: at networks optimised with these settings (None means
+        ``DeepEnsemble()``), at draws of the prior, where the chains of a posterior ended, or at
+        parameters as ``model.init`` gives them, with an axis of chains or without.
 
     Raises
     ------
@@ -70,7 +72,7 @@ class Auto(Configurable):
     n_thinning: int = 10
     batch_size: int = 256
     max_ratio: float = 4.0
-    start: DeepEnsemble | None = None
+    start: Any = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
@@ -85,8 +87,7 @@ class Auto(Configurable):
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, choose, tune, sample."""
-        assert self.start is not None
-        params, report = self.start.optimise(problem, time_share=START_SHARE)
+        params, report = starting_points(self.start, problem)
         candidates = self.candidates()
         said = problem.recorder.decide("method", lambda: self._choose(candidates, problem, params))
         problem.monitor.on_note(said)
@@ -113,12 +114,12 @@ class Auto(Configurable):
         )
 
 
-def _seconds_per_step(chains: EnsembleChains) -> float:
+def _seconds_per_step(chains: Chains) -> float:
     """Measure the gradients of a step of all chains."""
     placement = chains.problem.placement
 
     def gradient(state: Any, key: Any, shared: Any) -> Any:
-        return jax.grad(chains.logdensity_at(key, shared))(state)
+        return jax.grad(chains.logdensity_fn(shared, key, 0, 0))(state)
 
     run: Callable[..., Any] = placement.compile(gradient, donate=False)
     arguments = (placement.put_chains(chains.flat), chains.keys(Purpose.MOMENTUM), chains.shared)
@@ -128,4 +129,4 @@ def _seconds_per_step(chains: EnsembleChains) -> float:
         began = time.perf_counter()
         jax.block_until_ready(run(*arguments))
         times.append(time.perf_counter() - began)
-    return min(times) * chains.gradients_per_step
+    return min(times) * chains.adaptation.gradients_per_step

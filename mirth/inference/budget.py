@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mirth.core.autocorrelation import effective_sample_size
-from mirth.samplers import MILETuner, Phase
+from mirth.samplers import Adaptation, Phase
 
 BUDGETS = ("fixed", "auto")
 FIRST_STEPS = 500
@@ -105,21 +105,21 @@ class Allowance:
 
     Parameters
     ----------
-    tuner : MILETuner
-        Tuner with the longest warm-up.
+    adaptation : Adaptation
+        What warms up, at full length.
     sampling_steps : int
         Most steps of sampling.
     deadline : Deadline
         Limit of the time.
     """
 
-    tuner: MILETuner
+    adaptation: Adaptation
     sampling_steps: int
     deadline: Deadline
 
     def tuning_share(self) -> float:
         """Share of the time after which a warm-up ends in any case: sampling needs some, too."""
-        total = self.tuner.num_steps + self.sampling_steps
+        total = self.adaptation.num_steps + self.sampling_steps
         return 1 - _LEAST_SAMPLING * self.sampling_steps / total
 
     def steps(self, done: int, seconds_per_step: float) -> list[int]:
@@ -134,9 +134,9 @@ class Allowance:
         """
         assert self.deadline.limit is not None
         left = max(0.0, self.deadline.limit - self.deadline.elapsed)
-        total = self.tuner.num_steps + self.sampling_steps
+        total = self.adaptation.num_steps + self.sampling_steps
         share = _SAFETY * (done + left / max(seconds_per_step, 1e-12)) / total
-        phases = self.tuner.phases()
+        phases = self.adaptation.phases()
         num_first = min(1.0, share) * phases[0].num_steps
         return shortened(phases, max(done, 1, round(num_first)))
 

@@ -1,4 +1,4 @@
-"""The programs of chains that start from an ensemble: their state, their steps, what is kept."""
+"""The programs of chains: a kernel, an adaptation and rows put together; what is kept of a draw."""
 
 from __future__ import annotations
 
@@ -9,24 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.outcomes import Outcome, SamplingError
 from mirth.core.stored import StoredArray
 from mirth.core.trees import leaf_name, unraveller
-from mirth.core.types import Batch, Key
+from mirth.core.types import Key
 from mirth.inference.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
-from mirth.model import in_row_blocks
-from mirth.samplers import (
-    MCLMC,
-    MCLMCInfo,
-    MILETuner,
-    Phase,
-    TunerState,
-    gradients_per_step,
-)
+from mirth.inference.rows import Step, source_of_rows
+from mirth.samplers import Adaptation, Moment, Phase, StepInfo, Tuned
 
 if TYPE_CHECKING:
     from mirth.inference.feed import Feed
@@ -43,38 +36,39 @@ class Chain(NamedTuple):
 
     Parameters
     ----------
-    kernel : MCLMCState or StochasticState
+    kernel : pytree
         State of the sampler.
-    tuner : TunerState
-        State of the tuner; it holds the sampler.
+    adapted : pytree
+        State of the adaptation.
     log_sum : array of shape (validation rows,)
         Running log of the summed probabilities of the validation rows over the kept draws.
     divergent : scalar
         Reverted steps since the last kept draw.
-    extra : pytree
-        What a stochastic method keeps besides.
+    rows_key : array of uint32
+        Key of the chain's order of the rows.
+    num_steps : int scalar
+        Steps since the start; with the key it chooses the rows of a step.
     """
 
     kernel: Any
-    tuner: TunerState
+    adapted: Any
     log_sum: Float[Array, " validation"]
     divergent: Float[Array, ""]
-    extra: Any = ()
+    rows_key: Array
+    num_steps: Int[Array, ""]
 
 
-class ChainSettings(NamedTuple):
+class Recipe(NamedTuple):
     """What a method asks of its chains.
 
     Parameters
     ----------
-    tuner : MILETuner
-        Tunes the sampler during the warm-up.
-    integrator : str
-        Scheme of the dynamics.
-    step_size_init : float
-        First step size.
+    adaptation : Adaptation
+        What is learnt in the warm-up; it has the kernel.
     n_samples, n_thinning : int
         Draws kept per chain, and steps between two of them.
+    batch_size : int or None
+        Most rows of a step; None means all rows.
     use_validation_rows : bool
         Whether the chains condition on the validation rows too.
     unhealthy_chains : str
@@ -85,11 +79,10 @@ class ChainSettings(NamedTuple):
         When it no longer pays: LPPD per doubling, effective draws.
     """
 
-    tuner: MILETuner
-    integrator: str
-    step_size_init: float
+    adaptation: Adaptation
     n_samples: int
     n_thinning: int
+    batch_size: int | None
     use_validation_rows: bool
     unhealthy_chains: str = "keep"
     budget: str = "fixed"
@@ -103,14 +96,13 @@ class Shared(NamedTuple):
     Parameters
     ----------
     rows, validation : tuple of arrays
-        Rows to condition on and rows to watch, features first.
+        Rows to condition on, as their source has them, and rows to watch, features first.
     is_tuning, measures_spread : bool scalar
-        Whether the tuner learns from the steps (phases I and II), and measures the spread of the
-        position (phase II).
+        Whether the adaptation learns from the steps, and measures the spread of the position.
     horizon : scalar
-        Step of the warm-up at which the energy target is at its end.
+        Step of the warm-up at which what is scheduled is at its end.
     subset : array of int
-        Parameters that the third phase keeps.
+        Parameters that a phase with a trajectory keeps.
     """
 
     rows: Any
@@ -121,24 +113,23 @@ class Shared(NamedTuple):
     subset: Array
 
 
-class EnsembleChains:
-    """One run: the members of an ensemble, each continued as a chain.
+class Chains:
+    """One run: the members of an ensemble, or other starts, each continued as a chain.
 
     Parameters
     ----------
-    settings : ChainSettings
+    recipe : Recipe
         What the method asks for.
     problem : Problem
         Model, rows, seed, devices, monitor.
     params : pytree
-        Members, leading axis (chains,).
+        Starts, leading axis (chains,).
     """
 
-    block_size: int | None = None
-
-    def __init__(self, settings: ChainSettings, problem: Problem, params: Any):
-        self.settings, self.problem = settings, problem
-        self.tuner = settings.tuner
+    def __init__(self, recipe: Recipe, problem: Problem, params: Any):
+        self.recipe, self.problem = recipe, problem
+        self.adaptation = recipe.adaptation
+        self.source = source_of_rows(problem, recipe.batch_size, recipe.use_validation_rows)
         self.start = jax.tree.map(np.asarray, params)
         one = jax.tree.map(lambda leaf: leaf[0], self.start)
         self.unravel, like = unraveller(one)
@@ -149,43 +140,22 @@ class EnsembleChains:
         subset_key = purpose_key(problem.seed, Purpose.SUBSET)
         self.shared = problem.placement.put_shared(
             Shared(
-                self.rows(),
-                features_first(self.watched(problem.validation)),
+                self.source.first,
+                features_first(self.source.watched(problem.validation)),
                 jnp.array(False),
                 jnp.array(False),
-                jnp.array(self.tuner.horizon),
-                self.tuner.subset(subset_key, self.num_params),
+                jnp.array(self.adaptation.horizon),
+                self.adaptation.subset(subset_key, self.num_params),
             )
         )
-        # One program for tuning and sampling: compiling a second one takes longer than the tuner's
-        # branch costs.
+        # One program for tuning and sampling: compiling a second one takes longer than the branch
+        # of the adaptation costs.
         self.main_loop = self._loop(self._step, self._keep_draw)
         self._log_prob_of_each = jax.jit(
             lambda positions, shared: jax.lax.map(
                 lambda flat: self.validation_log_prob(flat, shared), positions
             )
         )
-
-    def rows(self) -> Any:
-        """Give the rows that the chains begin with: all of them, features first."""
-        problem = self.problem
-        rows = problem.all_rows() if self.settings.use_validation_rows else problem.train
-        params = jax.eval_shape(self.unravel, self.flat[0])
-        self.block_size = problem.choose_block_size(params, rows)
-        return features_first(rows)
-
-    def feed(self, purpose: Purpose) -> Feed | None:
-        """Give the batches of a part of the run; None where ``rows`` are all that is needed."""
-        return None
-
-    def watched(self, validation: Batch) -> Batch:
-        """Give the validation rows that the chains are watched by."""
-        return validation
-
-    @property
-    def gradients_per_step(self) -> int:
-        """Gradients that one step costs."""
-        return gradients_per_step(self.settings.integrator)
 
     def init(self, purpose: Purpose = Purpose.MOMENTUM, number: int = 0) -> Chain:
         """Start all chains from the ensemble, each in a random direction."""
@@ -210,48 +180,67 @@ class EnsembleChains:
 
     def _init_one(self, flat: Array, key: Key, shared: Shared) -> Chain:
         """Start one chain."""
-        sampler = MCLMC(self.settings.step_size_init, 1.0, integrator=self.settings.integrator)
-        kernel = sampler.init(flat, self._logdensity_fn(shared), key)
+        rows_key, zero = jax.random.fold_in(key, 1), jnp.zeros((), jnp.int32)
+        adapted = self.adaptation.init(flat)
+        moment = Moment(zero, zero, jnp.array(True), jnp.array(False), shared.horizon)
+        sampler = self.adaptation.sampler(adapted, moment)
+        kernel = sampler.init(flat, self.logdensity_fn(shared, rows_key, 0, 0), key)
         log_sum = jnp.full(shared.validation[1].shape[0], -jnp.inf, float)
-        return Chain(kernel, self.tuner.init(sampler, flat), log_sum, jnp.zeros(()))
+        stored = jax.random.key_data(rows_key)
+        return Chain(kernel, adapted, log_sum, jnp.zeros(()), stored, zero)
 
     def validation_log_prob(self, flat: Array, shared: Shared) -> Float[Array, " validation"]:
         """Log probability of each validation row at a position."""
         return self.problem.model.log_prob(self.unravel(flat), rows_first(shared.validation))
 
-    def _logdensity_fn(self, shared: Shared) -> Callable[[Array], Array]:
-        """Log posterior of a flat position given the rows."""
-        batch, model = rows_first(shared.rows), self.problem.model
+    def logdensity_fn(
+        self, shared: Shared, rows_key: Key, count: Step, i: Step
+    ) -> Callable[[Array], Array]:
+        """Log posterior of a flat position, by the rows of a step."""
+        model = self.problem.model
+        log_likelihood = self.source.log_likelihood(model, shared.rows, rows_key, count, i)
 
         def logdensity(flat: Array) -> Array:
             # The sum that Model.log_density is, but with parameters of its own for each term: so
             # each gradient is put together as one vector, not added leaf by leaf.
             log_prior = model.log_prior(self.unravel(flat))
-            return log_prior + in_row_blocks(
-                model.log_likelihood, self.unravel(flat), batch, self.block_size
-            )
+            return log_prior + log_likelihood(self.unravel(flat))
 
         return logdensity
 
-    def logdensity_at(self, key: Key, shared: Shared) -> Callable[[Array], Array]:
-        """Give a log density whose gradient costs what one of a step does."""
-        return self._logdensity_fn(shared)
-
-    def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
-        """Take one step with the present settings; while tuning, the tuner learns from it."""
-        sampler = chain.tuner.sampler
-        kernel, info = sampler.step(key, chain.kernel, self._logdensity_fn(shared))
-        tuner = jax.lax.cond(
-            shared.is_tuning,
-            lambda: self.tuner.update(
-                chain.tuner, i, kernel, info, shared.measures_spread, shared.horizon
-            ),
-            lambda: chain.tuner,
+    def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, StepInfo]:
+        """Take one step with the present numbers; while tuning, the adaptation learns from it."""
+        adaptation, kernel = self.adaptation, chain.kernel
+        rows_key = jax.random.wrap_key_data(chain.rows_key)
+        moment = Moment(
+            i, chain.num_steps, shared.is_tuning, shared.measures_spread, shared.horizon
         )
-        divergent = chain.divergent + info.is_divergent
-        return chain._replace(kernel=kernel, tuner=tuner, divergent=divergent), info
+        excursion = adaptation.excursion(chain.adapted, moment)
+        if excursion is not None:
+            length, sampler_of = excursion
+            first = chain.num_steps
 
-    def _keep_draw(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
+            def one(n: Array, kernel: Any) -> Any:
+                logdensity_fn = self.logdensity_fn(shared, rows_key, first + n, i)
+                return sampler_of(n).step(key, kernel, logdensity_fn)[0]
+
+            kernel = jax.lax.fori_loop(0, length, one, kernel)
+            moment = moment._replace(num_steps=first + length)
+        sampler = adaptation.sampler(chain.adapted, moment)
+        logdensity_fn = self.logdensity_fn(shared, rows_key, moment.num_steps, i)
+        after, said = sampler.step(key, kernel, logdensity_fn)
+        adapted, after, info = adaptation.learn(
+            key, chain.adapted, kernel, after, _as_step_info(said), moment
+        )
+        chain = chain._replace(
+            kernel=after,
+            adapted=adapted,
+            divergent=chain.divergent + info.is_divergent,
+            num_steps=moment.num_steps + 1,
+        )
+        return chain, info
+
+    def _keep_draw(self, chain: Chain, info: StepInfo, shared: Shared) -> tuple[Chain, Any]:
         """Keep a draw and its statistics; add it to the sum over the validation rows."""
         position = kept = chain.kernel.position
         log_prob = self.validation_log_prob(position, shared)
@@ -267,15 +256,15 @@ class EnsembleChains:
         log_sum = jnp.logaddexp(chain.log_sum, log_prob)
         return chain._replace(log_sum=log_sum, divergent=jnp.zeros(())), draw
 
-    def _keep_subset(self, chain: Chain, info: MCLMCInfo, shared: Shared) -> tuple[Chain, Any]:
+    def _keep_subset(self, chain: Chain, info: StepInfo, shared: Shared) -> tuple[Chain, Any]:
         """Keep some parameters only."""
         return chain, {"position": chain.kernel.position[shared.subset]}
 
     def fixed_loop(self) -> ChainLoop:
-        """Loop of the third phase; where it keeps all parameters, the program of sampling does."""
+        """Loop of a phase with a trajectory; if it keeps all, the program of sampling does."""
         problem = self.problem
         is_whole = problem.keep is None and problem.draws_dtype == "float32"
-        if is_whole and self.num_params <= self.tuner.max_params:
+        if is_whole and self.num_params <= self.adaptation.max_params:
             return self.main_loop
         return self._loop(self._step, self._keep_subset)
 
@@ -293,17 +282,28 @@ class EnsembleChains:
         """One key per chain for a purpose, on the devices."""
         return self.problem.placement.put_chains(self.problem.keys(purpose))
 
+    def feed(self, purpose: Purpose) -> Feed | None:
+        """Give the batches of a part of the run, if they come from a stream."""
+        return self.source.feed(purpose)
+
+    def tuned(self, chains: Chain) -> Tuned:
+        """Say what is known of the adaptation, arrays of shape (chains,)."""
+        num = self.problem.num_chains
+        own = jax.tree.map(lambda leaf: np.asarray(leaf)[:num], chains.adapted)
+        return Tuned(*(np.broadcast_to(x, num) for x in self.adaptation.tuned(own)))
+
     def end_phase(self, chains: Chain, phase: Phase, kept: Any) -> Chain:
         """Conclude a phase of all chains."""
-        if kept is None:
-            end = jax.jit(jax.vmap(lambda state: self.tuner.end_phase(state, phase)))
-            tuner = end(chains.tuner)
-        else:
+        adapted = chains.adapted
+        if kept is not None:
             missing = chains.divergent.shape[0] - self.problem.num_chains
             path = kept["position"]
             padded = np.concatenate([path, np.repeat(path[-1:], missing, axis=0)])
-            tuner = self.tuner.end_trajectory(chains.tuner, padded, phase.thin)
-        return self.problem.placement.put_chains(chains._replace(tuner=tuner))
+            adapted = self.adaptation.end_trajectory(adapted, padded, phase.thin)
+        elif jax.tree.leaves(adapted):
+            end = jax.jit(jax.vmap(lambda state: self.adaptation.end_phase(state, phase)))
+            adapted = end(adapted)
+        return self.problem.placement.put_chains(chains._replace(adapted=adapted))
 
     def log_prob_now(self, chains: Chain) -> np.ndarray:
         """Log probability of each validation row by each chain's present position."""
@@ -355,6 +355,16 @@ class EnsembleChains:
                     f"{leaf_name(path) or 'its result'} is {leaf.dtype}; convert it."
                 )
         return shapes, unraveller(shapes)[0]
+
+
+def _as_step_info(info: Any) -> StepInfo:
+    """Give the report of any kernel the form of ours."""
+    return StepInfo(
+        info.logdensity,
+        jnp.asarray(getattr(info, "energy_change", 0.0), float),
+        jnp.asarray(getattr(info, "step_size", jnp.nan), float),
+        jnp.asarray(getattr(info, "is_divergent", False)),
+    )
 
 
 def pooled(log_prob: np.ndarray) -> float:

@@ -20,9 +20,6 @@ from mirth.inference.warm_start import WarmStartReport, warm_start
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
 
-START_SHARE = 0.5
-"""Share of the allowed time that the optimisation has at most where chains follow it."""
-
 
 @dataclasses.dataclass(kw_only=True)
 class DeepEnsemble(Configurable):
@@ -122,18 +119,3 @@ class DeepEnsemble(Configurable):
             seconds={"warm_start": report.seconds},
             members=problem.first_chain + np.arange(problem.num_chains),
         )
-
-
-def resolve_start(start: DeepEnsemble | None) -> DeepEnsemble:
-    """Give the settings of the optimisation that chains start from; None means the defaults.
-
-    Raises
-    ------
-    TypeError
-        If it is something else.
-    """
-    if start is None:
-        return DeepEnsemble()
-    if not isinstance(start, DeepEnsemble):
-        raise TypeError(f"start={start!r} must be an object mirth.DeepEnsemble(...) or None.")
-    return start

@@ -20,10 +20,9 @@ from mirth.core.verdicts import (
     first_verdict,
     summarize_health,
 )
-from mirth.inference.chains import Chain, EnsembleChains, standard_error
+from mirth.inference.chains import Chain, Chains, standard_error
 
 POLICIES = ("keep", "stop", "drop", "restart")
-_AT_CAP = 0.999
 _MAX_RESTARTS = 3
 
 
@@ -47,50 +46,40 @@ class Round:
 
 
 def judge_round(
-    this: Round,
-    state: Chain,
-    was_at_cap: np.ndarray,
-    gain: np.ndarray | None = None,
-) -> tuple[list[ChainVerdict], np.ndarray]:
+    this: Round, position: np.ndarray, is_held: np.ndarray, gain: np.ndarray | None = None
+) -> list[ChainVerdict]:
     """Judge the chains at the end of a round, by the rules of the final judgement.
 
     Parameters
     ----------
     this : Round
         The round.
-    state : Chain
-        All chains at its end.
-    was_at_cap : bool array of shape (chains,)
-        Which ones the last review of the tuning has found at the cap; a step size that is there
-        once may just have met a single divergence.
+    position : array of shape (chains, params)
+        Where the chains are at its end.
+    is_held : bool array of shape (chains,)
+        Whose step size is held at its cap; it does not count beside a gain.
     gain : array of shape (chains, rows), optional
         Log probability of the validation rows, chain minus start; None while tuning.
 
     Returns
     -------
-    verdicts : list of ChainVerdict
+    list of ChainVerdict
         One per chain.
-    is_at_cap : bool array of shape (chains,)
-        Who is at the cap now.
     """
-    num = len(this.divergent)
-    position = np.asarray(state.kernel.position)[:num]
     distance = np.linalg.norm(position - this.positions, axis=1)
     norm = np.linalg.norm(position, axis=1)
-    step_size = np.asarray(state.tuner.sampler.step_size)[:num]
-    is_at_cap = step_size >= _AT_CAP * np.asarray(state.tuner.cap)[:num]
     is_so = {
         ChainVerdict.FROZEN: distance <= FROZEN_BELOW * norm,
         ChainVerdict.DIVERGING: this.divergent > DIVERGING_ABOVE * this.steps,
     }
     if gain is None:
-        is_so[ChainVerdict.AT_CAP] = is_at_cap & was_at_cap
+        is_so[ChainVerdict.AT_CAP] = is_held
     else:
         margin = STANDARD_ERRORS * standard_error(gain)
         # Predictions that overflowed are worse than any start.
         loss = np.nan_to_num(-gain.mean(axis=1), nan=np.inf)
         is_so[ChainVerdict.WORSE_THAN_START] = loss > np.maximum(TOLERANCE, np.nan_to_num(margin))
-    return first_verdict(is_so), is_at_cap
+    return first_verdict(is_so)
 
 
 @dataclasses.dataclass
@@ -133,13 +122,13 @@ class HealthPolicy:
         Name them only; end the run with an error; leave them out of the result; put them back to
         their start with the settings of the healthy ones (while the step size is tuned and at
         most three times each, else drop them).
-    chains : EnsembleChains
+    chains : Chains
         The programs of the chains.
     record : HealthRecord
         What was done before.
     """
 
-    def __init__(self, name: str, chains: EnsembleChains, record: HealthRecord):
+    def __init__(self, name: str, chains: Chains, record: HealthRecord):
         self.name, self.chains, self.record = name, chains, record
 
     def apply(
@@ -213,23 +202,22 @@ class HealthPolicy:
             self.record.restarts[k] += 1
         fresh = self.chains.init(Purpose.RESTART, max(self.record.restarts))
         well = [k for k in self.record.kept() if k not in sick]
-        sampler, tuner = state.tuner.sampler, fresh.tuner
+        adapted = fresh.adapted
         if well:
-            step_size = jnp.full_like(sampler.step_size, _median(sampler.step_size, well))
-            L = jnp.full_like(sampler.L, _median(sampler.L, well))
-            tuner = self.chains.tuner.with_settings(tuner, step_size, L)
+            tuned, num = self.chains.tuned(state), state.divergent.shape
+            step_size, L = (
+                jnp.full(num, np.median(values[well]), float)
+                for values in (tuned.step_size, tuned.L)
+            )
+            adapted = self.chains.adaptation.with_numbers(adapted, step_size, L)
         mask = np.zeros(state.divergent.shape[0], dtype=bool)
         mask[list(again)] = True
         merged = jax.tree.map(
             lambda old, new: jnp.where(mask.reshape(-1, *(1,) * (old.ndim - 1)), new, old),
             state,
-            fresh._replace(tuner=tuner),
+            fresh._replace(adapted=adapted),
         )
         return self.chains.problem.placement.put_chains(merged)
-
-
-def _median(values: Any, chains: Sequence[int]) -> float:
-    return float(np.median(np.asarray(values)[list(chains)]))
 
 
 def _listed(chains: Sequence[int]) -> str:

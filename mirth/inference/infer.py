@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mirth.core.fingerprints import data_hash
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.snapshots import Snapshot
 from mirth.core.types import Batch, Params, is_table
@@ -37,7 +38,7 @@ from mirth.inference.posterior import Continuation, Posterior
 from mirth.inference.problem import Problem
 from mirth.inference.progress import make_monitor
 from mirth.inference.recorder import MemoryRecorder, Recorder
-from mirth.inference.run_folder import RunFolder, data_hash, describe, other_run
+from mirth.inference.run_folder import RunFolder, describe, other_run
 from mirth.inference.sgmcmc import SGMCMC
 from mirth.inference.smile import SMILE
 from mirth.model import Model
@@ -58,9 +59,6 @@ METHODS: dict[str, Callable[..., Any]] = {
     "adaptive-sghmc": functools.partial(SGMCMC, kernel="adaptive-sghmc"),
 }
 """Methods by name, as the papers call them."""
-
-METHOD_TYPES = (Auto, MILE, DeepEnsemble, SMILE, SGMCMC)
-"""Classes of methods."""
 
 DRAW_TYPES = ("float32", "float16", "bfloat16")
 """Types in which draws can be kept."""
@@ -89,10 +87,10 @@ def resolve_method(method: Any) -> Any:
     """
     if isinstance(method, str):
         return METHODS[check_name("method", method, list(METHODS))]()
-    if not isinstance(method, METHOD_TYPES):
+    if isinstance(method, type) or not callable(getattr(method, "run", None)):
         raise TypeError(
             f"method={method!r} must be a name ({', '.join(METHODS)}) or a method object such as "
-            "mirth.MILE(n_warmup=5000)."
+            "mirth.MILE(n_warmup=5000) or mirth.Sampling(kernel=...)."
         )
     return method
 

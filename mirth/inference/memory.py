@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.outcomes import MirthWarning
 from mirth.core.trees import tree_size
-from mirth.inference.chains import ChainSettings
+from mirth.inference.chains import Recipe
 from mirth.inference.loop import kept_per_chunk
 from mirth.inference.problem import Problem
 from mirth.model import activation_bytes
-from mirth.samplers import MCLMC
+from mirth.samplers import Moment
 
 # Log density, energy change and divergences of a draw, beside its position.
 _STATISTICS_BYTES = 3 * 4
@@ -119,14 +119,14 @@ def in_words(num_bytes: int) -> str:
     return f"{size:.0f} GiB" if size >= 10 else f"{round(size, 1):g} GiB"
 
 
-def estimate_memory(settings: ChainSettings, problem: Problem) -> MemoryNeed:
+def estimate_memory(recipe: Recipe, problem: Problem) -> MemoryNeed:
     """Estimate what a run of chains needs, from shapes alone.
 
     Compiled programs, and what the process has in memory already, are not counted.
 
     Parameters
     ----------
-    settings : ChainSettings
+    recipe : Recipe
         What the method asks of its chains.
     problem : Problem
         Model, rows, number of chains, devices.
@@ -140,12 +140,12 @@ def estimate_memory(settings: ChainSettings, problem: Problem) -> MemoryNeed:
     key = purpose_key(problem.seed, Purpose.NETWORK_INIT)
     params = jax.eval_shape(problem.model.init, key, problem.train.x)
     num_params = tree_size(params)
-    rows = jax.eval_shape(problem.all_rows) if settings.use_validation_rows else problem.train
+    rows = jax.eval_shape(problem.all_rows) if recipe.use_validation_rows else problem.train
     num_padded = placement.padded(num_chains)
     per_device = num_padded // len(placement.devices)
     draw = num_params * jnp.dtype(problem.draws_dtype).itemsize + _STATISTICS_BYTES
     buffer = kept_per_chunk(draw * num_padded) * draw
-    state = _state_bytes(settings, num_params, problem.validation.y.shape[0])
+    state = _state_bytes(recipe, num_params, problem.validation.y.shape[0])
     at_once = problem.chains_at_once()
     num_rows = rows.y.shape[0]
     block = problem.choose_block_size(params, rows) or num_rows
@@ -159,27 +159,30 @@ def estimate_memory(settings: ChainSettings, problem: Problem) -> MemoryNeed:
         "activations": at_once * active * activation_bytes(problem.model, params, rows),
     }
     host = {"data": held, "positions of the tuning": 0}
-    kept = [phase.num_steps // phase.thin for phase in settings.tuner.phases() if phase.thin]
-    path = sum(kept) * min(num_params, settings.tuner.max_params) * 4 * num_chains
+    kept = [phase.num_steps // phase.thin for phase in recipe.adaptation.phases() if phase.thin]
+    path = sum(kept) * min(num_params, recipe.adaptation.max_params) * 4 * num_chains
     host["positions of the tuning"] = _COPIES_OF_TRAJECTORY * path
     # The tuning is over when the draws come: the larger of the two counts.
     if problem.draws_on_disk:
         draws, name = _CHUNKS_TO_DISK * buffer * num_padded, "draws on their way to the disk"
     else:
-        draws, name = _COPIES_OF_DRAWS * settings.n_samples * draw * num_chains, "draws"
+        draws, name = _COPIES_OF_DRAWS * recipe.n_samples * draw * num_chains, "draws"
     if draws > host["positions of the tuning"]:
         del host["positions of the tuning"]
         host[name] = draws
     return MemoryNeed(host, device, len(placement.devices), placement.devices[0].platform == "cpu")
 
 
-def _state_bytes(settings: ChainSettings, num_params: int, num_validation: int) -> int:
+def _state_bytes(recipe: Recipe, num_params: int, num_validation: int) -> int:
     """Bytes of the state of one chain."""
-    sampler = MCLMC(settings.step_size_init, 1.0, integrator=settings.integrator)
+    adaptation, zero = recipe.adaptation, jnp.zeros((), jnp.int32)
+    moment = Moment(zero, zero, jnp.array(True), jnp.array(False), zero)
 
     def start(flat: Any, key: Any) -> Any:
+        adapted = adaptation.init(flat)
+        sampler = adaptation.sampler(adapted, moment)
         kernel = sampler.init(flat, lambda position: jnp.sum(position), key)
-        return kernel, settings.tuner.init(sampler, flat), jnp.zeros(num_validation), jnp.zeros(())
+        return kernel, adapted, jnp.zeros(num_validation), jnp.zeros(())
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     return tree_bytes(jax.eval_shape(start, jax.ShapeDtypeStruct((num_params,), float), key))
@@ -229,9 +232,9 @@ def free_device_bytes(device: jax.Device) -> int | None:
     return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
 
 
-def announce_memory(settings: ChainSettings, problem: Problem) -> None:
+def announce_memory(recipe: Recipe, problem: Problem) -> None:
     """Tell the display what the run will need, and warn if it does not fit."""
-    need = estimate_memory(settings, problem)
+    need = estimate_memory(recipe, problem)
     free = (free_host_bytes(), free_device_bytes(problem.placement.devices[0]))
     sentence, advice = need.sentence(*free), need.advice(*free)
     problem.monitor.on_start(sentence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mirth.core.config import Configurable
 from mirth.core.types import Params
@@ -20,13 +20,13 @@ from mirth.core.validation import (
     check_ranges,
 )
 from mirth.inference.budget import BUDGETS
-from mirth.inference.chains import ChainSettings, EnsembleChains
-from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
+from mirth.inference.chains import Chains, Recipe
 from mirth.inference.health import POLICIES
 from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
-from mirth.samplers import SCHEMES, MILETuner
+from mirth.inference.starts import resolve_start, starting_points
+from mirth.samplers import MCLMC, SCHEMES, MILETuner, ThreePhases
 
 # Network of the default estimator, about 1 000 parameters, and what it was measured with.
 _PARAMS, _WARMUP, _THINNING, _STEP_SIZE = 1000, 10_000, 10, 1e-3
@@ -114,8 +114,10 @@ class MILE(Configurable):
         than its start: it is named only; the run ends with an error; the chain is left out of
         the result; it begins anew at its start with the median settings of the others (up to
         three times and only while the step size is tuned, then it is left out).
-    start : DeepEnsemble, optional
-        Settings of the optimisation; None means ``DeepEnsemble()``.
+    start : DeepEnsemble, "prior", Posterior or dict, optional
+        Where the chains begin: at networks optimised with these settings (None means
+        ``DeepEnsemble()``), at draws of the prior, where the chains of a posterior ended, or at
+        parameters as ``model.init`` gives them, with an axis of chains or without.
 
     Raises
     ------
@@ -165,7 +167,7 @@ class MILE(Configurable):
     min_gain: float = 0.02
     min_effective: float = 400.0
     unhealthy_chains: str = "keep"
-    start: DeepEnsemble | None = None
+    start: Any = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
@@ -234,15 +236,15 @@ class MILE(Configurable):
             diagonal_preconditioning=self.diagonal_preconditioning,
         )
 
-    def settings(self, num_params: int = 1) -> ChainSettings:
+    def recipe(self, num_params: int = 1) -> Recipe:
         """Put together what is asked of the chains, for a network of a size."""
         lengths = self.lengths(num_params)
-        return ChainSettings(
-            tuner=self.tuner(num_params),
-            integrator=self.integrator,
-            step_size_init=lengths.step_size_init,
+        kernel = MCLMC(lengths.step_size_init, 1.0, integrator=self.integrator)
+        return Recipe(
+            adaptation=ThreePhases.of(kernel, self.tuner(num_params)),
             n_samples=self.n_samples,
             n_thinning=lengths.n_thinning,
+            batch_size=None,
             use_validation_rows=self.use_validation_rows in (True, None) and self.budget == "fixed",
             unhealthy_chains=self.unhealthy_chains,
             budget=self.budget,
@@ -250,14 +252,13 @@ class MILE(Configurable):
             min_effective=self.min_effective,
         )
 
-    def chains(self, problem: Problem, params: Params) -> EnsembleChains:
+    def chains(self, problem: Problem, params: Params) -> Chains:
         """Build the chains that start from the members of an ensemble."""
-        return EnsembleChains(self.settings(problem.num_params), problem, params)
+        return Chains(self.recipe(problem.num_params), problem, params)
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
-        assert self.start is not None
         problem.refuse_stream("MILE")
-        announce_memory(self.settings(problem.num_params), problem)
-        params, report = self.start.optimise(problem, time_share=START_SHARE)
+        announce_memory(self.recipe(problem.num_params), problem)
+        params, report = starting_points(self.start, problem)
         return ChainRun(self.chains(problem, params), report).run()

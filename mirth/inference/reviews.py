@@ -20,7 +20,7 @@ from mirth.inference.budget import (
     is_review,
     shortened,
 )
-from mirth.inference.chains import Chain, EnsembleChains, pooled
+from mirth.inference.chains import Chain, Chains, pooled
 from mirth.inference.health import HealthPolicy, HealthRecord, Round, judge_round
 from mirth.inference.loop import ChunkReport
 from mirth.samplers import Phase
@@ -80,13 +80,13 @@ class Progress:
     notes: list[str]
 
     @classmethod
-    def new(cls, chains: EnsembleChains) -> Progress:
+    def new(cls, chains: Chains) -> Progress:
         """Begin a run."""
         num = chains.problem.num_chains
         return cls(
             phase=0,
             done=0,
-            steps=[phase.num_steps for phase in chains.tuner.phases()],
+            steps=[phase.num_steps for phase in chains.adaptation.phases()],
             is_phase_over=False,
             num_divergent=[0] * num,
             energy_variance=[np.nan] * num,
@@ -112,7 +112,7 @@ class Reviews:
 
     Parameters
     ----------
-    chains : EnsembleChains
+    chains : Chains
         The programs of the chains.
     progress : Progress
         How far the run is; changed here.
@@ -120,12 +120,12 @@ class Reviews:
         Where the chains were at the last review.
     """
 
-    def __init__(self, chains: EnsembleChains, progress: Progress, positions: np.ndarray):
+    def __init__(self, chains: Chains, progress: Progress, positions: np.ndarray):
         self.chains, self.progress, self.positions = chains, progress, positions
-        self.settings, self.problem = chains.settings, chains.problem
-        self.policy = HealthPolicy(self.settings.unhealthy_chains, chains, progress.health)
-        steps = self.settings.n_samples * self.settings.n_thinning
-        self.allowance = Allowance(chains.tuner, steps, self.problem.deadline)
+        self.recipe, self.problem = chains.recipe, chains.problem
+        self.policy = HealthPolicy(self.recipe.unhealthy_chains, chains, progress.health)
+        steps = self.recipe.n_samples * self.recipe.n_thinning
+        self.allowance = Allowance(chains.adaptation, steps, self.problem.deadline)
         self._seconds_per_step = 0.0  # not known before the second chunk: the first one compiles
         self._last_time: float | None = None
         self._call: tuple[str, int] | None = None
@@ -135,9 +135,9 @@ class Reviews:
 
     def phase(self) -> Phase:
         """Give the present phase of the tuning with its present length."""
-        index, tuner = self.progress.phase, self.chains.tuner
-        phase, num_steps = tuner.phases()[index], self.progress.steps[index]
-        thin = max(1, -(-num_steps // tuner.max_kept)) if phase.thin else 0
+        index, adaptation = self.progress.phase, self.chains.adaptation
+        phase, num_steps = adaptation.phases()[index], self.progress.steps[index]
+        thin = max(1, -(-num_steps // adaptation.max_kept)) if phase.thin else 0
         return phase._replace(num_steps=num_steps, thin=thin)
 
     @property
@@ -149,12 +149,14 @@ class Reviews:
     @property
     def sums_up(self) -> bool:
         """Whether the validation rows are summed up in this phase, to see if it pays."""
-        return self.settings.budget == "auto" and self.is_in_first_phase
+        return self.recipe.budget == "auto" and self.is_in_first_phase
 
     def horizon(self) -> int:
         """Give the step of the warm-up at which the energy target is at its end."""
         total = 0
-        for phase, num_steps in zip(self.chains.tuner.phases(), self.progress.steps, strict=True):
+        for phase, num_steps in zip(
+            self.chains.adaptation.phases(), self.progress.steps, strict=True
+        ):
             if phase.thin:
                 break
             total += num_steps
@@ -201,8 +203,10 @@ class Reviews:
         """
         progress, phase = self.progress, self.phase()
         if self._is_due(max(1, FIRST_STEPS // unit)):
-            was_at_cap = np.asarray(progress.health.at_cap)
-            verdicts, is_at_cap = judge_round(self._round(), state, was_at_cap)
+            # A step size that is at its cap once may just have met a single divergence.
+            is_at_cap = self.chains.tuned(state).is_at_cap
+            is_held = is_at_cap & np.asarray(progress.health.at_cap)
+            verdicts = judge_round(self._round(), self._positions_of(state), is_held)
             progress.health.at_cap = is_at_cap.tolist()
             where = f"After {progress.done * unit} steps of the phase {phase.name!r}"
             state = self._apply(state, verdicts, where, can_restart=not phase.thin)
@@ -224,7 +228,7 @@ class Reviews:
 
     def begin_sampling(self, state: Chain) -> Chain:
         """Forget what was summed up in the warm-up."""
-        planned = self.chains.tuner.num_steps
+        planned = self.chains.adaptation.num_steps
         if self.problem.deadline.limit is not None and sum(self.progress.steps) < planned:
             self._note(f"The warm-up had {sum(self.progress.steps)} of {planned} steps.")
         return state._replace(
@@ -251,16 +255,16 @@ class Reviews:
         if progress.done < _MIN_DRAWS_TO_COMPARE:
             gain = np.zeros_like(gain)  # a few draws of one chain say little about its predictions
         never = np.zeros(len(gain), dtype=bool)
-        verdicts, _ = judge_round(self._round(), state, never, gain)
+        verdicts = judge_round(self._round(), self._positions_of(state), never, gain)
         where = f"After {progress.done} draws"
         state = self._apply(state, verdicts, where, can_restart=False)
-        if self.settings.budget == "auto":
+        if self.recipe.budget == "auto":
             effective = trace.num_effective(progress.health.kept())
             gained = self._gain(log_prob)
-            if gained < self.settings.min_gain and effective >= self.settings.min_effective:
-                progress.ended_at = self.settings.n_samples
+            if gained < self.recipe.min_gain and effective >= self.recipe.min_effective:
+                progress.ended_at = self.recipe.n_samples
                 self._note(
-                    f"Sampling ended after {progress.done} of {self.settings.n_samples} draws: the "
+                    f"Sampling ended after {progress.done} of {self.recipe.n_samples} draws: the "
                     f"second half has gained {gained:.3f} nats per row, and all chains have "
                     f"{effective:.0f} effective draws."
                 )
@@ -269,7 +273,7 @@ class Reviews:
 
     def note_deadline(self) -> None:
         """Say that the time has ended the sampling."""
-        most = self.settings.n_samples
+        most = self.recipe.n_samples
         self._note(f"Sampling had time for {self.progress.done} of {most} draws.")
 
     def log_prob_of_start(self) -> np.ndarray:
@@ -282,13 +286,16 @@ class Reviews:
         progress = self.progress
         return progress.done > progress.reviewed and is_review(progress.done, first)
 
+    def _positions_of(self, state: Chain) -> np.ndarray:
+        return np.asarray(state.kernel.position)[: self.problem.num_chains]
+
     def _round(self) -> Round:
         divergent = np.asarray(self.progress.round_divergent)
         return Round(self.progress.round_steps, divergent, self.positions)
 
     def _begin_round(self, state: Chain) -> None:
         progress, num = self.progress, self.problem.num_chains
-        self.positions = np.asarray(state.kernel.position)[:num].copy()
+        self.positions = self._positions_of(state).copy()
         progress.reviewed, progress.round_steps = progress.done, 0
         progress.round_divergent = [0] * num
 
@@ -316,14 +323,14 @@ class Reviews:
         progress = self.progress
         log_sum = np.asarray(state.log_sum, dtype=np.float64)[: self.problem.num_chains]
         gained = self._gain(log_sum - np.log(progress.done - progress.reviewed))
-        progress.small_gains = 0 if gained >= self.settings.min_gain else progress.small_gains + 1
+        progress.small_gains = 0 if gained >= self.recipe.min_gain else progress.small_gains + 1
         if progress.small_gains < _PATIENCE:
             return
         num_steps = progress.done * unit
-        progress.steps = shortened(self.chains.tuner.phases(), num_steps)
+        progress.steps = shortened(self.chains.adaptation.phases(), num_steps)
         self._note(
-            f"The warm-up ended after {sum(progress.steps)} of {self.chains.tuner.num_steps} "
-            f"steps: twice as many have gained less than {self.settings.min_gain:g} nats per row, "
+            f"The warm-up ended after {sum(progress.steps)} of {self.chains.adaptation.num_steps} "
+            f"steps: twice as many have gained less than {self.recipe.min_gain:g} nats per row, "
             "twice in a row."
         )
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import re
@@ -55,22 +54,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class RunFolderError(ValueError):
     """A folder that the run cannot go on in."""
-
-
-def data_hash(*arrays: Any) -> str:
-    """Fingerprint of some arrays: values, shapes and types.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> data_hash(np.zeros(3)) == data_hash(np.zeros(4))
-    False
-    """
-    digest = hashlib.sha256()
-    for array in map(np.ascontiguousarray, arrays):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:32]
 
 
 class RunFolder(Recorder):

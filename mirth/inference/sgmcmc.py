@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
-
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mirth.core.config import Configurable
-from mirth.core.random import fold_in
 from mirth.core.schedules import Constant, Cosine, Cyclical, Linear
-from mirth.core.types import Key
 from mirth.core.validation import (
     COUNT,
     NATURAL,
@@ -26,145 +18,19 @@ from mirth.core.validation import (
     check_name,
     check_ranges,
 )
-from mirth.inference.chains import Chain, ChainSettings, Shared
-from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
+from mirth.inference.chains import Chains, Recipe
 from mirth.inference.health import POLICIES
+from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
-from mirth.inference.stochastic_chains import StochasticChains, StochasticSettings
-from mirth.samplers import SGHMC, SGLD, MCLMCInfo, MILETuner
+from mirth.inference.starts import resolve_start, starting_points
+from mirth.samplers import SGHMC, SGLD, Scheduled
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
 
 KERNELS = ("sgld", "psgld", "sghmc", "adaptive-sghmc")
 SCHEDULES = ("constant", "linear", "cosine", "cyclical")
-
-
-class KernelSettings(NamedTuple):
-    """Kernel and schedule of a run.
-
-    Parameters
-    ----------
-    kernel : str
-        Name in :data:`KERNELS`.
-    schedule : Constant, Linear, Cosine or Cyclical
-        Step size by step of the sampling.
-    step_size : float
-        Step size of the warm-up.
-    friction : float
-        Share of the momentum that a step loses.
-    """
-
-    kernel: str
-    schedule: Any
-    step_size: float
-    friction: float
-
-
-class SGMCMCChains(StochasticChains):
-    """One run: the members of an ensemble, each continued by a stochastic-gradient sampler.
-
-    Parameters
-    ----------
-    settings : ChainSettings
-        What every method asks for.
-    stochastic : StochasticSettings
-        Batches.
-    kernel : KernelSettings
-        Kernel and schedule.
-    problem : Problem
-        Model, rows, seed, devices, monitor.
-    params : pytree
-        Members, leading axis (chains,).
-    """
-
-    def __init__(
-        self,
-        settings: ChainSettings,
-        stochastic: StochasticSettings,
-        kernel: KernelSettings,
-        problem: Problem,
-        params: Any,
-    ):
-        self.kernel = kernel
-        self.sampling_steps = settings.n_samples * settings.n_thinning
-        super().__init__(settings, stochastic, problem, params)
-
-    @property
-    def gradients_per_step(self) -> int:
-        """All of them take one gradient of a batch."""
-        return 1
-
-    def _sampler(self, step_size: Any, is_warmup: Any, temperature: float = 1.0) -> SGLD | SGHMC:
-        """Build the kernel of a step."""
-        name = self.kernel.kernel
-        if name in ("sgld", "psgld"):
-            preconditioner = "rmsprop" if name == "psgld" else None
-            return SGLD(step_size, temperature, preconditioner=preconditioner)
-        is_adaptive = name == "adaptive-sghmc"
-        sampler = SGHMC(step_size, self.kernel.friction, temperature, adaptive=is_adaptive)
-        if not is_adaptive:
-            return sampler
-        frozen = sampler.frozen()
-        return jax.tree.map(lambda a, b: jnp.where(is_warmup, a, b), sampler, frozen)
-
-    def _init_one(self, flat: Array, key: Key, shared: Shared) -> Chain:
-        """Start one chain; the microcanonical parts only report the step size."""
-        chain = super()._init_one(flat, key, shared)
-        batch_key = jax.random.wrap_key_data(chain.extra.batch_key)
-        logdensity_fn = self._batch_logdensity_fn(shared, batch_key, 0, 0)
-        kernel = self._sampler(self.kernel.step_size, True).init(flat, logdensity_fn, key)
-        return chain._replace(kernel=kernel)
-
-    def _step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, MCLMCInfo]:
-        """Take one step; a cycle that begins explores before."""
-        schedule, batch_key = self.kernel.schedule, jax.random.wrap_key_data(chain.extra.batch_key)
-        num_steps = chain.extra.num_steps
-
-        def advance(n: Array, kernel: Any, step_size: Array, temperature: float) -> Any:
-            sampler = self._sampler(step_size, shared.is_tuning, temperature)
-            logdensity_fn = self._batch_logdensity_fn(shared, batch_key, n, i)
-            return sampler.step(fold_in(key, n), kernel, logdensity_fn)
-
-        kernel, step_size = chain.kernel, schedule(i, self.sampling_steps)
-        if isinstance(schedule, Cyclical):
-            # Draws come from the cold part of a cycle only: its hot part is gone through, without
-            # noise, in the first step of the cold one.
-            hot, cold = cycle(schedule, self.sampling_steps)
-            place = i % cold
-            count = jnp.where((place == 0) & ~shared.is_tuning, hot, 0)
-            length = (hot + cold) * schedule.num_cycles
-            kernel = jax.lax.fori_loop(
-                0,
-                count,
-                lambda n, k: advance(num_steps + n, k, schedule(n, length), 0.0)[0],
-                kernel,
-            )
-            num_steps, step_size = num_steps + count, schedule(hot + place, length)
-        step_size = jnp.where(shared.is_tuning, self.kernel.step_size, step_size)
-        kernel, info = advance(num_steps, kernel, step_size, 1.0)
-        sampler = eqx.tree_at(lambda s: s.step_size, chain.tuner.sampler, step_size)
-        chain = chain._replace(
-            kernel=kernel,
-            tuner=chain.tuner._replace(sampler=sampler),
-            divergent=chain.divergent + info.is_divergent,
-            extra=chain.extra._replace(num_steps=num_steps + 1),
-        )
-        return chain, info
-
-
-def cycle(schedule: Cyclical, sampling_steps: int) -> tuple[int, int]:
-    """Give the steps of a cycle that explore and those that sample.
-
-    Examples
-    --------
-    >>> cycle(Cyclical(1.0, 0.1, num_cycles=4, exploration_fraction=0.5), 1000)
-    (250, 250)
-    """
-    cold = -(-sampling_steps // schedule.num_cycles)
-    fraction = schedule.exploration_fraction
-    return round(cold * fraction / (1 - fraction)), cold
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -213,8 +79,10 @@ class SGMCMC(Configurable):
     unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
         What happens when a chain is frozen, diverging or worse than its start; as for
         :class:`MILE`.
-    start : DeepEnsemble, optional
-        Settings of the optimisation; None means ``DeepEnsemble()``.
+    start : DeepEnsemble, "prior", Posterior or dict, optional
+        Where the chains begin: at networks optimised with these settings (None means
+        ``DeepEnsemble()``), at draws of the prior, where the chains of a posterior ended, or at
+        parameters as ``model.init`` gives them, with an axis of chains or without.
 
     Raises
     ------
@@ -257,7 +125,7 @@ class SGMCMC(Configurable):
     friction: float = 0.05
     use_validation_rows: bool | None = None
     unhealthy_chains: str = "keep"
-    start: DeepEnsemble | None = None
+    start: Any = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
@@ -282,29 +150,31 @@ class SGMCMC(Configurable):
             return Constant(first)
         return (Linear if self.schedule == "linear" else Cosine)(first, last)
 
-    def run(self, problem: Problem) -> Posterior:
-        """Optimise, warm up, sample."""
-        assert self.start is not None
+    def _kernel(self) -> SGLD | SGHMC:
+        """Build the kernel with the step size of the warm-up."""
+        if self.kernel in ("sgld", "psgld"):
+            preconditioner = "rmsprop" if self.kernel == "psgld" else None
+            return SGLD(self.step_size, preconditioner=preconditioner)
+        is_adaptive = self.kernel == "adaptive-sghmc"
+        return SGHMC(self.step_size, self.friction, adaptive=is_adaptive)
+
+    def recipe(self, problem: Problem) -> Recipe:
+        """Put together what is asked of the chains."""
         if self.schedule == "cyclical":
             problem.refuse_stream("schedule='cyclical' takes many batches in one step, so it")
-        settings = ChainSettings(
-            tuner=MILETuner(num_steps=self.n_warmup, phase_fractions=(1.0, 0.0, 0.0)),
-            integrator="leapfrog",
-            step_size_init=self.step_size,
+        steps = self.n_samples * self.n_thinning
+        return Recipe(
+            adaptation=Scheduled(self._kernel(), self.n_warmup, self._schedule(), steps),
             n_samples=self.n_samples,
             n_thinning=self.n_thinning,
+            batch_size=self.batch_size,
             use_validation_rows=problem.joins_validation(self.use_validation_rows),
             unhealthy_chains=self.unhealthy_chains,
         )
-        stochastic = StochasticSettings(
-            batch_size=self.batch_size,
-            L=math.inf,
-            step_size_rule="fixed",
-            guard=None,
-            is_preconditioned=False,
-            noise_memory=2.0,
-            probe_every=1,
-        )
-        kernel = KernelSettings(self.kernel, self._schedule(), self.step_size, self.friction)
-        params, report = self.start.optimise(problem, time_share=START_SHARE)
-        return ChainRun(SGMCMCChains(settings, stochastic, kernel, problem, params), report).run()
+
+    def run(self, problem: Problem) -> Posterior:
+        """Optimise, warm up, sample."""
+        recipe = self.recipe(problem)
+        announce_memory(recipe, problem)
+        params, report = starting_points(self.start, problem)
+        return ChainRun(Chains(recipe, problem, params), report).run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mirth.core.config import Configurable
 from mirth.core.types import Params
@@ -19,18 +19,25 @@ from mirth.core.validation import (
     check_name,
     check_ranges,
 )
-from mirth.inference.chains import ChainSettings
-from mirth.inference.deep_ensemble import START_SHARE, DeepEnsemble, resolve_start
+from mirth.inference.chains import Chains, Recipe
 from mirth.inference.health import POLICIES
+from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
 from mirth.inference.stages import ChainRun
-from mirth.inference.stochastic_chains import StochasticChains, StochasticSettings
-from mirth.samplers import STOCHASTIC_SCHEMES, EnergyGuard, MILETuner
+from mirth.inference.starts import resolve_start, starting_points
+from mirth.samplers import (
+    STEP_SIZE_RULES,
+    STOCHASTIC_SCHEMES,
+    EnergyGuard,
+    MILETuner,
+    NoisyEnergy,
+    ReleasedGuard,
+    ReleasedNoisyEnergy,
+    StochasticMCLMC,
+)
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
-
-STEP_SIZE_RULES = ("energy", "quantiles", "fixed")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -98,8 +105,10 @@ class SMILE(Configurable):
     unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
         What happens when a chain is frozen, diverging, held at the cap of its step size or worse
         than its start; as for :class:`MILE`.
-    start : DeepEnsemble, optional
-        Settings of the optimisation; None means ``DeepEnsemble()``.
+    start : DeepEnsemble, "prior", Posterior or dict, optional
+        Where the chains begin: at networks optimised with these settings (None means
+        ``DeepEnsemble()``), at draws of the prior, where the chains of a posterior ended, or at
+        parameters as ``model.init`` gives them, with an axis of chains or without.
 
     Raises
     ------
@@ -151,7 +160,7 @@ class SMILE(Configurable):
     published: bool = False
     use_validation_rows: bool | None = None
     unhealthy_chains: str = "keep"
-    start: DeepEnsemble | None = None
+    start: Any = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
@@ -171,47 +180,47 @@ class SMILE(Configurable):
         if self.step_size_rule == "quantiles" and not self.guarded:
             raise ValueError("step_size_rule='quantiles' needs guarded=True: the guard has them.")
 
-    def chains(self, problem: Problem, params: Params) -> StochasticChains:
-        """Build the chains that start from the members of an ensemble."""
-        settings = ChainSettings(
-            tuner=MILETuner(
-                num_steps=self.n_warmup,
-                energy_variance_start=self.energy_variance_start,
-                energy_variance_end=self.energy_variance_end,
-                phase_fractions=(0.8, 0.2, 0.0),
-            ),
-            integrator="stale" if self.published else self.integrator,
-            step_size_init=self.step_size,
+    def recipe(self, problem: Problem) -> Recipe:
+        """Put together what is asked of the chains."""
+        tuner = MILETuner(
+            num_steps=self.n_warmup,
+            energy_variance_start=self.energy_variance_start,
+            energy_variance_end=self.energy_variance_end,
+            phase_fractions=(0.8, 0.2, 0.0),
+        )
+        scheme, rule = self.integrator, self.step_size_rule
+        numbers = (self.reset_probability, self.alpha, self.rate, self.beta)
+        build, guard = NoisyEnergy, EnergyGuard(*numbers)
+        if self.published:
+            build, guard, scheme = ReleasedNoisyEnergy, ReleasedGuard(*numbers), "stale"
+            if rule == "energy":
+                rule = "quantiles" if self.guarded else "fixed"
+        L = math.inf if self.L is None else float(self.L)
+        adaptation = build(
+            kernel=StochasticMCLMC(self.step_size, L, integrator=scheme),
+            num_steps=self.n_warmup,
+            tuner=tuner,
+            step_size_rule=rule,
+            guard=guard if self.guarded else None,
+            preconditioned=self.preconditioned,
+            noise_memory=self.noise_memory,
+            probe_every=self.probe_every,
+        )
+        return Recipe(
+            adaptation=adaptation,
             n_samples=self.n_samples,
             n_thinning=self.n_thinning,
+            batch_size=self.batch_size,
             use_validation_rows=problem.joins_validation(self.use_validation_rows),
             unhealthy_chains=self.unhealthy_chains,
         )
-        guard = EnergyGuard(
-            self.reset_probability,
-            self.alpha,
-            self.rate,
-            self.beta,
-            published=self.published,
-        )
-        rule = self.step_size_rule
-        if self.published and rule == "energy":
-            rule = "quantiles" if self.guarded else "fixed"
-        stochastic = StochasticSettings(
-            batch_size=self.batch_size,
-            L=math.inf if self.L is None else float(self.L),
-            step_size_rule=rule,
-            guard=guard if self.guarded else None,
-            is_preconditioned=self.preconditioned,
-            noise_memory=self.noise_memory,
-            probe_every=self.probe_every,
-            published=self.published,
-        )
-        return StochasticChains(settings, stochastic, problem, params)
+
+    def chains(self, problem: Problem, params: Params) -> Chains:
+        """Build the chains that start from the members of an ensemble."""
+        return Chains(self.recipe(problem), problem, params)
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, learn, sample."""
-        assert self.start is not None
-        problem.joins_validation(self.use_validation_rows)  # before the work, not after it
-        params, report = self.start.optimise(problem, time_share=START_SHARE)
+        announce_memory(self.recipe(problem), problem)
+        params, report = starting_points(self.start, problem)
         return ChainRun(self.chains(problem, params), report).run()

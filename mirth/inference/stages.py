@@ -18,7 +18,7 @@ import numpy as np
 from mirth.core.keys import Purpose
 from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
 from mirth.inference.budget import FIRST_DRAWS, FIRST_STEPS, FunctionTrace, next_review
-from mirth.inference.chains import Chain, EnsembleChains, pooled, standard_error
+from mirth.inference.chains import Chain, Chains, pooled, standard_error
 from mirth.inference.draws import DrawStore, MemoryDraws
 from mirth.inference.loop import ChunkReport
 from mirth.inference.monitor import ChainsReport
@@ -36,15 +36,15 @@ class ChainRun:
 
     Parameters
     ----------
-    chains : EnsembleChains
+    chains : Chains
         The programs of the chains.
     warm_start : WarmStartReport
         What the optimisation did; part of the result.
     """
 
-    def __init__(self, chains: EnsembleChains, warm_start: WarmStartReport):
+    def __init__(self, chains: Chains, warm_start: WarmStartReport):
         self.chains, self.warm_start = chains, warm_start
-        self.problem, self.settings = chains.problem, chains.settings
+        self.problem, self.recipe = chains.problem, chains.recipe
         self.progress = Progress.new(chains)
         self.trace = FunctionTrace()
         self.positions = chains.flat
@@ -110,7 +110,7 @@ class ChainRun:
         # Draws are kept for the third phase; those of the others only sum up the validation rows.
         phase = reviews.phase()
         trajectory, sums_up = phase.thin, reviews.sums_up
-        unit = trajectory or (self.settings.n_thinning if sums_up else 1)
+        unit = trajectory or (self.recipe.n_thinning if sums_up else 1)
         clock = _Clock(progress, "tuning")
 
         def on_chunk(report: ChunkReport) -> bool:
@@ -161,7 +161,7 @@ class ChainRun:
     def _sample(self, state: Chain, tail: dict[str, np.ndarray]) -> tuple[Chain, dict[str, Any]]:
         """Sample with fixed settings; gives the draws by name."""
         chains, progress, reviews = self.chains, self.progress, self.reviews
-        unit, most = self.settings.n_thinning, self.settings.n_samples
+        unit, most = self.recipe.n_thinning, self.recipe.n_samples
         num_tail = next(iter(tail.values())).shape[1] if tail else 0
         draws = self.problem.recorder.draws(most, tail, progress.done - num_tail)
         clock = _Clock(progress, "sampling")
@@ -223,9 +223,7 @@ class ChainRun:
 
     def _tell(self, report: ChunkReport, lppd: float, num_effective: float = np.nan) -> None:
         """Tell the monitors of a chunk."""
-        num = self.problem.num_chains
-        L = np.asarray(report.carry.tuner.sampler.L)[:num]
-        progress = self.progress
+        L, progress = self.chains.tuned(report.carry).L, self.progress
         first = sum(progress.steps[: progress.phase])
         seconds = progress.seconds["sampling"]
         said = ChainsReport.of(report, lppd, L, num_effective, seconds, first)
@@ -242,17 +240,17 @@ class ChainRun:
         num = problem.num_chains
         log_prob, start = self._log_prob(state), self.reviews.log_prob_of_start()
         gain = log_prob - start
-        sampler = state.tuner.sampler
+        tuned = chains.tuned(state)
         tuning = TuningReport(
-            step_size=np.asarray(sampler.step_size)[:num],
-            L=np.asarray(sampler.L)[:num],
+            step_size=tuned.step_size,
+            L=tuned.L,
             num_divergent=np.asarray(progress.num_divergent),
             energy_variance=np.asarray(progress.energy_variance),
             num_steps=sum(progress.steps),
             seconds=progress.seconds["tuning"],
         )
         diverging = np.asarray(kept["diverging"]).astype(np.int32)
-        num_steps = progress.done * self.settings.n_thinning
+        num_steps = progress.done * self.recipe.n_thinning
         posterior = Posterior(
             model=problem.model,
             draws=chains.draws_tree(kept),
@@ -269,7 +267,7 @@ class ChainRun:
             lppd_chain=log_prob.mean(axis=1),
             lppd_se=standard_error(gain),
             num_sampling_steps=num_steps,
-            num_gradients=chains.gradients_per_step * (tuning.num_steps + num_steps),
+            num_gradients=chains.adaptation.gradients_per_step * (tuning.num_steps + num_steps),
             seconds={"warm_start": self.warm_start.seconds, **progress.seconds},
             members=problem.first_chain + np.arange(num),
             notes=tuple(progress.notes),

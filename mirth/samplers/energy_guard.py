@@ -73,8 +73,6 @@ class EnergyGuard(eqx.Module):
         Relative change of the step size.
     beta : float, default=0.01
         Weight of the present energy in the running moments.
-    published : bool, default=False
-        Moments and quantiles exactly as in the released code.
 
     Raises
     ------
@@ -100,7 +98,6 @@ class EnergyGuard(eqx.Module):
     alpha: float = 0.1
     rate: float = 0.02
     beta: float = 0.01
-    published: bool = eqx.field(static=True, default=False)
 
     RANGES: ClassVar[dict[str, Range]] = dict.fromkeys(
         ("reset_probability", "alpha", "rate", "beta"), _OPEN
@@ -134,34 +131,23 @@ class EnergyGuard(eqx.Module):
         is_small = is_ready & ~(energy >= self.quantile(state, self.alpha / 3))
         is_large = is_ready & (energy > self.quantile(state, 1 - 2 * self.alpha / 3))
         factor = jnp.where(is_large, 1 - self.rate, jnp.where(is_small, 1 + self.rate, 1.0))
-        if self.published:
-            new = self._released_moments(count, state, energy)
-        else:
-            # An outlier counts as the limit that it has passed: without any trace of it the fit
-            # would become narrower with each reset.
-            new = self._moments(count, state, jnp.where(is_reset, limit, energy))
+        # An outlier counts as the limit that it has passed: without any trace of it the fit would
+        # become narrower with each reset.
+        new = self._moments(count, state, energy, jnp.where(is_reset, limit, energy))
         return new, GuardDecision(is_reset, factor)
 
     def _moments(
-        self, count: Float[Array, ""], state: GuardState, energy: Float[Array, ""]
+        self,
+        count: Float[Array, ""],
+        state: GuardState,
+        energy: Float[Array, ""],
+        limited: Float[Array, ""],
     ) -> GuardState:
-        """Plain moments of the first energies, then a window that forgets."""
+        """Plain moments of the first energies, limited, then a window that forgets."""
         weight = jnp.maximum(1 / count, self.beta)
-        difference = energy - state.mean
+        difference = limited - state.mean
         variance = (1 - weight) * (state.deviation**2 + weight * difference**2)
         return GuardState(count, state.mean + weight * difference, jnp.sqrt(variance))
-
-    def _released_moments(
-        self, count: Float[Array, ""], state: GuardState, energy: Float[Array, ""]
-    ) -> GuardState:
-        """Moments as the released code has them (its lines 363-443)."""
-        smooth = (1 - self.beta) * state.mean + self.beta * energy
-        mean = jnp.clip(jnp.where(count < 3, energy, smooth), 1e-6, 1e6)
-        kept = jnp.where(count == 1, 0.0, (1 - self.beta) * state.deviation**2)
-        variance = kept + self.beta * (energy - mean) ** 2
-        correction = jnp.where(count < 5, 1.0, 1 - 0.5 ** (count - 4))
-        deviation = jnp.clip(jnp.sqrt(variance / correction), 1e-6, 1e7)
-        return GuardState(count, mean, deviation)
 
     def quantile(self, state: GuardState, probability: float) -> Float[Array, ""]:
         r"""Give a quantile of the Gamma distribution with the running moments.
@@ -180,12 +166,17 @@ class EnergyGuard(eqx.Module):
             p, between 0 and 1.
         """
         mean = jnp.maximum(state.mean, 1e-30)
-        # The released constant would hide all energies far below 1e-3.
-        variance = state.deviation**2 + 1e-6 * (1.0 if self.published else mean**2)
+        variance = state.deviation**2 + 1e-6 * mean**2
+        quantile = wilson_hilferty(mean, variance, probability)
         shape, scale = mean**2 / variance, variance / mean
-        z = ndtri(jnp.asarray(probability))
-        quantile = scale * shape * (1 - 1 / (9 * shape) + z / (3 * jnp.sqrt(shape))) ** 3
-        if self.published:
-            return quantile
         bound = scale * jnp.exp((jnp.log(probability) + gammaln(shape + 1)) / shape)
         return jnp.maximum(quantile, bound)
+
+
+def wilson_hilferty(
+    mean: Float[Array, ""], variance: Float[Array, ""], probability: float
+) -> Float[Array, ""]:
+    """Give a quantile of a Gamma distribution, by the cube of a Normal."""
+    shape, scale = mean**2 / variance, variance / mean
+    z = ndtri(jnp.asarray(probability))
+    return scale * shape * (1 - 1 / (9 * shape) + z / (3 * jnp.sqrt(shape))) ** 3

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from mirth.core.trees import (
     tree_all_finite,
@@ -23,7 +23,8 @@ from mirth.core.trees import (
 )
 from mirth.core.types import Key, LogDensityFn
 from mirth.core.validation import check_name
-from mirth.samplers.integrators import SCHEMES, integrate
+from mirth.samplers.adaptation import StepInfo
+from mirth.samplers.integrators import SCHEMES, gradients_per_step, integrate
 
 
 class MCLMCState(NamedTuple):
@@ -45,28 +46,6 @@ class MCLMCState(NamedTuple):
     momentum: PyTree
     logdensity: Float[Array, ""]
     gradient: PyTree
-
-
-class MCLMCInfo(NamedTuple):
-    """Diagnostics of one step.
-
-    Parameters
-    ----------
-    logdensity : scalar
-        Log density at the new position; of a stochastic kernel by the batch it last looked at.
-    energy_change : scalar
-        Energy error Delta E of the deterministic part; 0 for a reverted step, and where a kernel
-        has no energy or was not asked for it.
-    step_size : scalar
-        Step size of this step.
-    is_divergent : bool scalar
-        Whether the proposal was not finite and has been reverted.
-    """
-
-    logdensity: Float[Array, ""]
-    energy_change: Float[Array, ""]
-    step_size: Float[Array, ""]
-    is_divergent: Bool[Array, ""]
 
 
 class MCLMC(eqx.Module):
@@ -134,13 +113,18 @@ class MCLMC(eqx.Module):
         self.scale = jax.tree.map(lambda s: jnp.asarray(s, dtype=float), scale)
         self.integrator = integrator
 
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradients that a step takes."""
+        return gradients_per_step(self.integrator)
+
     def init(self, position: PyTree, logdensity_fn: LogDensityFn, key: Key) -> MCLMCState:
         """Start at a position with a random direction."""
         return MCLMCState(*start(position, logdensity_fn, key))
 
     def step(
         self, key: Key, state: MCLMCState, logdensity_fn: LogDensityFn
-    ) -> tuple[MCLMCState, MCLMCInfo]:
+    ) -> tuple[MCLMCState, StepInfo]:
         """Take one step; a proposal that is not finite anywhere is reverted as a whole."""
         before, after = tree_normal(key, state.momentum, 2)
         momentum = refresh_momentum(state.momentum, before, self.step_size / 2, self.L)
@@ -161,7 +145,7 @@ class MCLMC(eqx.Module):
         # The noise of the rejected refreshment has not been used for anything that is kept.
         fallback = state._replace(momentum=normalise(after))
         new_state = tree_select(is_finite, proposal, fallback)
-        info = MCLMCInfo(
+        info = StepInfo(
             logdensity=new_state.logdensity,
             energy_change=jnp.where(is_finite, energy_change, 0.0),
             step_size=self.step_size,

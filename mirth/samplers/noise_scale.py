@@ -15,8 +15,6 @@ from jaxtyping import Array, Float, PyTree
 
 from mirth.core.trees import tree_size
 
-_RELEASED_CLIP = 1e6
-
 
 class NoiseScale(NamedTuple):
     """Running mean and centred variance of the gradient.
@@ -79,73 +77,6 @@ def update_noise_scale(state: NoiseScale, gradient: PyTree, memory: float = 100.
         jax.tree.map(lambda m, d: m + alpha * d, state.mean, difference),
         jax.tree.map(lambda v, d: (1 - alpha) * (v + alpha * d**2), state.variance, difference),
     )
-
-
-def update_released_noise_scale(state: NoiseScale, gradient: PyTree) -> NoiseScale:
-    r"""Learn from the gradient of one batch as the released code does, for comparison.
-
-    .. math:: m = 0.99 + 0.01 g, \qquad v \leftarrow 0.99 v + 0.01 (g - m)^2
-
-    The mean begins anew at 1 with each gradient, so v is no variance but the second moment of
-    :math:`0.99 (g - 1)`.
-
-    Parameters
-    ----------
-    state : NoiseScale
-        Moments before; the first variance is 1.
-    gradient : pytree
-        Gradient of the log density of a batch.
-
-    Returns
-    -------
-    NoiseScale
-        Moments after.
-
-    References
-    ----------
-    .. [1] arXiv 2602.06500, the released code.
-
-    Examples
-    --------
-    >>> state = NoiseScale(jnp.zeros(()), jnp.zeros(1), jnp.ones(1))
-    >>> state = update_released_noise_scale(state, jnp.array([11.0]))
-    >>> round(float(state.variance[0]), 4)  # 0.99 + 0.01 * 9.9^2
-    1.9701
-    """
-    gradient = jax.tree.map(lambda g: jnp.clip(g, -_RELEASED_CLIP, _RELEASED_CLIP), gradient)
-    mean = jax.tree.map(lambda g: 0.99 + 0.01 * g, gradient)
-    variance = jax.tree.map(
-        lambda v, g, m: 0.99 * v + 0.01 * (g - m) ** 2, state.variance, gradient, mean
-    )
-    return NoiseScale(state.num_seen + 1, mean, variance)
-
-
-def released_preconditioner(state: NoiseScale) -> PyTree:
-    r"""Give 1 / sigma as the released code has it: clipped first, then normalised.
-
-    .. math:: s = \frac{\mathrm{RMS}(\sigma)}{\sigma}, \quad
-              \sigma = \mathrm{clip}(\sqrt{v}, 10^{-2}, 10^4)
-
-    Parameters
-    ----------
-    state : NoiseScale
-        Of :func:`update_released_noise_scale`.
-
-    Returns
-    -------
-    pytree
-        Scale of each parameter.
-
-    Examples
-    --------
-    >>> moments = NoiseScale(jnp.zeros(()), jnp.zeros(2), jnp.array([1.0, 49.0]))
-    >>> released_preconditioner(moments).round(3).tolist()
-    [5.0, 0.714]
-    """
-    sigma = jax.tree.map(lambda v: jnp.clip(jnp.sqrt(v), 1e-2, 1e4), state.variance)
-    total = jnp.asarray(sum(jnp.sum(s**2) for s in jax.tree.leaves(sigma)))
-    size = jnp.sqrt(total / tree_size(sigma))
-    return jax.tree.map(lambda s: size / s, sigma)
 
 
 def preconditioner(state: NoiseScale, span: float = 100.0, least: float = 10.0) -> PyTree:

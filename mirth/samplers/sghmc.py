@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mirth.core.trees import tree_normal, tree_select
 from mirth.core.types import Key, LogDensityFn
 from mirth.core.validation import NON_NEGATIVE, POSITIVE, Range
-from mirth.samplers.mclmc import MCLMCInfo
+from mirth.samplers.adaptation import StepInfo
 from mirth.samplers.stochastic import as_leaf, keep_if_finite
 
 
@@ -197,7 +197,7 @@ class SGHMC(eqx.Module):
 
     def step(
         self, key: Key, state: SGHMCState, logdensity_fn: LogDensityFn
-    ) -> tuple[SGHMCState, MCLMCInfo]:
+    ) -> tuple[SGHMCState, StepInfo]:
         """Take one step; a proposal that is not finite anywhere is reverted as a whole."""
         noise, fresh = tree_normal(key, state.momentum, 2)
         root_mass, noise_variance = self._mass(state)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from mirth.core.trees import tree_all_finite, tree_normal, tree_select
 from mirth.core.types import Key, LogDensityFn
 from mirth.core.validation import NON_NEGATIVE, POSITIVE, Range, check_name
-from mirth.samplers.mclmc import MCLMCInfo
+from mirth.samplers.adaptation import StepInfo
 from mirth.samplers.stochastic import as_leaf, keep_if_finite
 
 _PRECONDITIONERS = ("rmsprop",)
@@ -147,7 +147,7 @@ class SGLD(eqx.Module):
 
     def step(
         self, key: Key, state: SGLDState, logdensity_fn: LogDensityFn
-    ) -> tuple[SGLDState, MCLMCInfo]:
+    ) -> tuple[SGLDState, StepInfo]:
         """Take one step; what is not finite anywhere is reverted as a whole."""
         here = state.position
         logdensity, gradient = jax.value_and_grad(logdensity_fn)(here)

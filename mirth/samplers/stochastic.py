@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from mirth.core.trees import tree_all_finite, tree_select
 from mirth.core.validation import Range
-from mirth.samplers.mclmc import MCLMCInfo
+from mirth.samplers.adaptation import StepInfo
 
 
 class _HasLogdensity(Protocol):
@@ -61,7 +61,7 @@ def as_leaf(name: str, value: float | Float[Array, ""], allowed: Range) -> Float
 
 def keep_if_finite(
     proposal: _State, fallback: _State, step_size: Float[Array, ""], *computed: Any
-) -> tuple[_State, MCLMCInfo]:
+) -> tuple[_State, StepInfo]:
     """Take the proposal if all of it is finite, the fallback as a whole if not.
 
     Parameters
@@ -75,7 +75,7 @@ def keep_if_finite(
 
     Returns
     -------
-    tuple of (State, MCLMCInfo)
+    tuple of (State, StepInfo)
         The chosen state and the diagnostics, with an energy change of 0: these samplers keep no
         energy.
 
@@ -90,7 +90,7 @@ def keep_if_finite(
     """
     is_finite = tree_all_finite(proposal, computed)
     state = tree_select(is_finite, proposal, fallback)
-    info = MCLMCInfo(
+    info = StepInfo(
         logdensity=state.logdensity,
         energy_change=jnp.zeros_like(state.logdensity),
         step_size=step_size,

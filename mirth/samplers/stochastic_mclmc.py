@@ -30,8 +30,9 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from mirth.core.trees import tree_all_finite, tree_normal, tree_select
 from mirth.core.types import Key, LogDensityFn
+from mirth.samplers.adaptation import StepInfo
 from mirth.samplers.integrators import SCHEMES, integrate, move, spread_scale, update_velocity
-from mirth.samplers.mclmc import MCLMCInfo, check_settings, normalise, refresh_momentum, start
+from mirth.samplers.mclmc import check_settings, normalise, refresh_momentum, start
 
 STOCHASTIC_SCHEMES: dict[str, int] = {"leapfrog": 1, "mclachlan": 2, "velocity": 3, "stale": 2}
 """Gradients of a step, by scheme."""
@@ -121,6 +122,11 @@ class StochasticMCLMC(eqx.Module):
         self.integrator = integrator
         self.is_refreshed = not (isinstance(L, int | float) and math.isinf(L))
 
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradients of a batch that a step takes."""
+        return STOCHASTIC_SCHEMES[self.integrator]
+
     def init(self, position: PyTree, logdensity_fn: LogDensityFn, key: Key) -> StochasticState:
         """Start at a position with a random direction."""
         return StochasticState(*start(position, logdensity_fn, key))
@@ -131,7 +137,7 @@ class StochasticMCLMC(eqx.Module):
         state: StochasticState,
         logdensity_fn: LogDensityFn,
         is_probe: bool | Bool[Array, ""] = True,
-    ) -> tuple[StochasticState, MCLMCInfo]:
+    ) -> tuple[StochasticState, StepInfo]:
         """Take one step on one batch; a proposal that is not finite anywhere is reverted.
 
         Parameters
@@ -170,7 +176,7 @@ class StochasticMCLMC(eqx.Module):
             )
         )
         new_state = tree_select(is_finite, proposal, fallback)
-        return new_state, MCLMCInfo(
+        return new_state, StepInfo(
             logdensity=new_state.logdensity,
             energy_change=jnp.where(is_finite, energy_change, 0.0),
             step_size=self.step_size,

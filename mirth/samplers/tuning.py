@@ -27,36 +27,13 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.moments import Moments, init_moments, update_moments, variance
 from mirth.core.validation import COUNT, FRACTION, NATURAL, POSITIVE, Range, check_ranges
-from mirth.samplers.mclmc import MCLMCInfo, MCLMCState
-from mirth.samplers.stochastic_mclmc import StochasticState
+from mirth.samplers.adaptation import Phase, StepInfo
 
 _XI_FLOOR = 1e-8
 _XI_CEILING = 1e30
 _MIN_STEP_SIZE = 1e-30  # a chain that only diverges would shrink its step size to zero
 _MIN_L = 15.0
 _ENERGY_ORDER = 6  # Var[Delta E] = O(epsilon^6) for a second-order scheme
-
-
-class Phase(NamedTuple):
-    """One phase of a warm-up.
-
-    Parameters
-    ----------
-    name : str
-        What is shown to people.
-    num_steps : int
-        Steps of the phase.
-    thin : int
-        Keep the parameter subset of every ``thin``-th step, at fixed settings; 0 tunes the step
-        size and keeps nothing.
-    measures_spread : bool
-        Whether the spread of the position is measured and the step size averaged.
-    """
-
-    name: str
-    num_steps: int
-    thin: int
-    measures_spread: bool
 
 
 class TunerState(NamedTuple):
@@ -249,8 +226,8 @@ class MILETuner(eqx.Module):
         self,
         state: TunerState,
         step: Array,
-        chain: MCLMCState | StochasticState,
-        info: MCLMCInfo,
+        chain: Any,
+        info: StepInfo,
         measures_spread: Bool[Array, ""],
         horizon: ArrayLike | None = None,
     ) -> TunerState:
@@ -262,9 +239,9 @@ class MILETuner(eqx.Module):
             State before the step.
         step : int scalar
             Number of the step since the start of the warm-up.
-        chain : MCLMCState or StochasticState
-            The chain after the step.
-        info : MCLMCInfo
+        chain : state of the kernel
+            The chain after the step; its ``position`` is one vector.
+        info : StepInfo
             What the step reported.
         measures_spread : bool scalar
             Whether the step belongs to a phase that measures the spread.
@@ -283,7 +260,7 @@ class MILETuner(eqx.Module):
         )
 
     def _update_step_size(
-        self, state: TunerState, target: Float[Array, ""], chain: Any, info: MCLMCInfo
+        self, state: TunerState, target: Float[Array, ""], chain: Any, info: StepInfo
     ) -> TunerState:
         """Apply the sixth-power law and the cap."""
         diverged, step_size = info.is_divergent, info.step_size

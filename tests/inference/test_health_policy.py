@@ -13,8 +13,9 @@ import mirth
 from mirth.core.outcomes import ChainVerdict, SamplingError
 from mirth.core.stored import StoredArray
 from mirth.inference import reviews, stages
-from mirth.inference.chains import EnsembleChains
+from mirth.inference.chains import Chains
 from mirth.inference.health import Round, judge_round
+from mirth.samplers import MCLMC, MILETuner, ThreePhases
 from tests.inference.test_budget import Heard
 from tests.inference.test_run_folder import Stop, assert_same
 
@@ -35,16 +36,16 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Its start is marked by its first parameter, which is beyond what the others reach.
     """
-    init = EnsembleChains.__init__
-    logdensity_fn = EnsembleChains._logdensity_fn
+    init = Chains.__init__
+    logdensity_fn = Chains.logdensity_fn
 
-    def marked(self: Any, settings: Any, problem: Any, params: Any) -> None:
-        init(self, settings, problem, params)
+    def marked(self: Any, recipe: Any, problem: Any, params: Any) -> None:
+        init(self, recipe, problem, params)
         self.flat = self.flat.copy()
         self.flat[1, 0] = 100.0
 
-    def walled(self: Any, shared: Any) -> Any:
-        logdensity = logdensity_fn(self, shared)
+    def walled(self: Any, *step: Any) -> Any:
+        logdensity = logdensity_fn(self, *step)
 
         def walled_logdensity(flat: Any) -> Any:
             is_sick = flat[0] > 50
@@ -53,8 +54,8 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return walled_logdensity
 
-    monkeypatch.setattr(EnsembleChains, "__init__", marked)
-    monkeypatch.setattr(EnsembleChains, "_logdensity_fn", walled)
+    monkeypatch.setattr(Chains, "__init__", marked)
+    monkeypatch.setattr(Chains, "logdensity_fn", walled)
 
 
 OPTIONS: dict[str, Any] = {"num_chains": 3, "n_warmup": 40, "n_samples": 10}
@@ -108,7 +109,7 @@ def test_a_chain_that_begins_anew_recovers(
     run: Any, sick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second time its start is a good one: the chain is taken, the others are as before."""
-    init = EnsembleChains.init
+    init = Chains.init
 
     def cured(self: Any, purpose: Any = None, number: int = 0) -> Any:
         if number:
@@ -116,12 +117,12 @@ def test_a_chain_that_begins_anew_recovers(
             return init(self, purpose, number)
         return init(self)
 
-    monkeypatch.setattr(EnsembleChains, "init", cured)
+    monkeypatch.setattr(Chains, "init", cured)
     posterior = run(**OPTIONS | {"n_warmup": 100}, unhealthy_chains="restart")
     assert posterior.num_chains == 3 and len(posterior.notes) == 1
     assert (np.ptp(posterior.positions()[1], axis=0) > 0).all()
     # The others have not noticed, and chain 1 has its own random numbers.
-    monkeypatch.setattr(EnsembleChains, "init", init)
+    monkeypatch.setattr(Chains, "init", init)
     kept = run(**OPTIONS | {"n_warmup": 100})
     for k in (0, 2):
         np.testing.assert_array_equal(posterior.positions()[k], kept.positions()[k])
@@ -144,49 +145,63 @@ def test_what_was_done_survives_a_stop(
 
 def test_a_run_without_a_healthy_chain_ends(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def all_frozen(this: Round, *_: Any) -> Any:
-        num = len(this.divergent)
-        return [ChainVerdict.FROZEN] * num, np.zeros(num, dtype=bool)
+        return [ChainVerdict.FROZEN] * len(this.divergent)
 
     monkeypatch.setattr(reviews, "judge_round", all_frozen)
     with pytest.raises(SamplingError, match="No chain is left"):
         run(**OPTIONS, unhealthy_chains="drop")
 
 
-def state(step_size: float = 0.1, cap: float = np.inf, moved: float = 1.0) -> Any:
-    """A single chain, as far as the judgement looks at it."""
-    from types import SimpleNamespace as Names
-
-    sampler = Names(step_size=np.array([step_size]))
-    position = np.array([[3.0 + moved, 4.0]])
-    return Names(kernel=Names(position=position), tuner=Names(sampler=sampler, cap=np.array([cap])))
-
-
 GOOD = np.zeros((1, 50))
 
 
 @pytest.mark.parametrize(
-    ("chain", "divergent", "was_at_cap", "gain", "expected"),
+    ("moved", "divergent", "is_held", "gain", "expected"),
     [
-        (state(), 0, False, None, "MOVED"),
-        (state(moved=1e-7), 0, False, None, "FROZEN"),
-        (state(), 5, False, None, "MOVED"),
-        (state(), 6, False, None, "DIVERGING"),
-        (state(0.1, cap=0.1), 1, False, None, "MOVED"),  # for the first time
-        (state(0.1, cap=0.1), 1, True, None, "AT_CAP"),
-        (state(0.1, cap=0.2), 1, True, None, "MOVED"),
-        (state(), 0, False, GOOD - 0.04, "MOVED"),
-        (state(), 0, False, GOOD - 0.06, "WORSE_THAN_START"),
-        (state(), 0, False, GOOD + np.nan, "WORSE_THAN_START"),
-        (state(), 0, False, GOOD - np.inf, "WORSE_THAN_START"),
+        (1.0, 0, False, None, "MOVED"),
+        (1e-7, 0, False, None, "FROZEN"),
+        (1.0, 5, False, None, "MOVED"),
+        (1.0, 6, False, None, "DIVERGING"),
+        (1.0, 1, True, None, "AT_CAP"),
+        (1.0, 1, True, GOOD, "MOVED"),  # while sampling the step size is fixed
+        (1.0, 0, False, GOOD - 0.04, "MOVED"),
+        (1.0, 0, False, GOOD - 0.06, "WORSE_THAN_START"),
+        (1.0, 0, False, GOOD + np.nan, "WORSE_THAN_START"),
+        (1.0, 0, False, GOOD - np.inf, "WORSE_THAN_START"),
         # 0.06 nats less, but rows differ by 1: a standard error of 0.14.
-        (state(), 0, False, GOOD - 0.06 + np.tile([1.0, -1.0], 25), "MOVED"),
+        (1.0, 0, False, GOOD - 0.06 + np.tile([1.0, -1.0], 25), "MOVED"),
     ],
 )
-def test_the_rules(chain: Any, divergent: int, was_at_cap: bool, gain: Any, expected: str) -> None:
+def test_the_rules(moved: float, divergent: int, is_held: bool, gain: Any, expected: str) -> None:
     this = Round(100, np.array([divergent]), np.array([[3.0, 4.0]]))
-    verdicts, is_at_cap = judge_round(this, chain, np.array([was_at_cap]), gain)
-    assert [verdict.name for verdict in verdicts] == [expected]
-    assert is_at_cap.tolist() == [chain.tuner.cap[0] == 0.1]
+    position = np.array([[3.0 + moved, 4.0]])
+    (verdict,) = judge_round(this, position, np.array([is_held]), gain)
+    assert verdict.name == expected
+
+
+def test_a_step_size_is_held_the_second_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Being at the cap in one review may be the work of a single divergence."""
+    seen: list[list[bool]] = []
+    judge = reviews.judge_round
+
+    def hear(this: Round, position: Any, is_held: Any, *rest: Any) -> Any:
+        seen.append(is_held.tolist())
+        return judge(this, position, is_held, *rest)
+
+    monkeypatch.setattr(reviews, "judge_round", hear)
+    tuned = Chains.tuned
+    at_cap = {"is_at_cap": np.array([True, False])}
+    monkeypatch.setattr(Chains, "tuned", lambda self, c: tuned(self, c)._replace(**at_cap))
+    run(num_chains=2, n_warmup=1300, n_samples=2, unhealthy_chains="keep")
+    assert seen[0] == [False, False] and len(seen) > 1
+    assert all(held == [True, False] for held in seen[1:])
+
+
+@pytest.mark.parametrize("step_size", [0.0999, 0.09])
+def test_at_the_cap(step_size: float) -> None:
+    adaptation = ThreePhases.of(MCLMC(step_size, 1.0), MILETuner(100))
+    state = adaptation.init(jnp.zeros(2))._replace(cap=jnp.array(0.1))
+    assert bool(adaptation.tuned(state).is_at_cap) == (step_size > 0.0999 - 1e-6)
 
 
 def test_taking_chains(run: Any, tmp_path: Any) -> None:

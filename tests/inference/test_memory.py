@@ -14,7 +14,7 @@ import mirth
 from mirth.core.keys import Purpose
 from mirth.inference import Monitor, Placement, memory
 from mirth.inference.budget import Deadline
-from mirth.inference.chains import ChainSettings, EnsembleChains
+from mirth.inference.chains import Chains, Recipe
 from mirth.inference.loop import kept_per_chunk
 from mirth.inference.memory import MemoryNeed, estimate_memory
 from mirth.inference.problem import Problem
@@ -34,17 +34,16 @@ def built(
     n_samples: int = 1000,
     n_warmup: int = 1000,
     **options: Any,
-) -> tuple[ChainSettings, Problem]:
+) -> tuple[Recipe, Problem]:
     model = mirth.Model(mirth.MLP(hidden, num_outputs=2, activation=activation), mirth.Normal())
     batch = mirth.Batch(jnp.ones((num_rows, 3)), jnp.ones(num_rows))
     placement = Placement(tuple(jax.local_devices()[:num_devices]), sequential)
-    tuner = mirth.MILE(n_warmup=n_warmup, max_params=20).tuner()
-    settings = ChainSettings(tuner, "mclachlan", 1e-3, n_samples, 1, True)
+    method = mirth.MILE(n_warmup=n_warmup, n_samples=n_samples, n_thinning=1, max_params=20)
     held = mirth.Batch(jnp.ones((20, 3)), jnp.ones(20))
     problem = Problem(
         model, batch, held, num_chains, 0, placement, Monitor(), Recorder(), Deadline(), **options
     )
-    return settings, problem
+    return method.recipe(), problem
 
 
 def test_counts_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +94,10 @@ def test_what_counts_changes_the_estimate() -> None:
 def test_the_estimate_is_what_the_compiler_says(
     hidden: Any, num_rows: int, options: dict[str, Any]
 ) -> None:
-    settings, problem = built(hidden, num_rows, activation="relu", **options)
+    recipe, problem = built(hidden, num_rows, activation="relu", **options)
     key = jax.random.key(0)
     params = jax.vmap(lambda k: problem.model.init(k, problem.train.x))(jax.random.split(key, 4))
-    chains = EnsembleChains(settings, problem, params)
+    chains = Chains(recipe, problem, params)
     state, keys, loop = chains.init(), chains.keys(Purpose.SAMPLING), chains.main_loop
     program = problem.placement.compile(loop._chunk_of_one_chain(64))
     span = problem.placement.put_shared(jnp.array([0, 1, 1, 1]))
@@ -109,7 +108,7 @@ def test_the_estimate_is_what_the_compiler_says(
         - found.alias_size_in_bytes
         + found.temp_size_in_bytes
     )
-    estimate = sum(estimate_memory(settings, problem).device.values())
+    estimate = sum(estimate_memory(recipe, problem).device.values())
     assert actual / 1.5 < estimate < 1.5 * actual
 
 
@@ -119,7 +118,7 @@ def test_the_draws_of_a_run_are_as_large_as_estimated(run: Any, unoptimised: Non
     settings, problem = built((4,), num_chains=2, n_samples=50, n_warmup=30)
     one_feature = mirth.Batch(jnp.ones((20, 1)), jnp.ones(20))
     problem = dataclasses.replace(problem, train=one_feature, validation=one_feature)
-    need = estimate_memory(settings, problem)
+    need = estimate_memory(recipe, problem)
     # Two copies while they are joined, and two statistics more.
     assert need.host["draws"] == 2 * (sum(leaf.nbytes for leaf in held) + 2 * 2 * 50 * 4)
 

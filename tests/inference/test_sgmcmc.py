@@ -13,7 +13,7 @@ import pytest
 import mirth
 from mirth.core.schedules import Cyclical
 from mirth.inference import Placement, Posterior, resolve_method
-from mirth.inference.sgmcmc import cycle
+from mirth.samplers.scheduled import cycle
 from tests.inference.test_run_folder import Stop, assert_same
 
 pytestmark = pytest.mark.usefixtures("unoptimised")

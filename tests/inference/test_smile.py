@@ -13,7 +13,7 @@ import pytest
 
 import mirth
 from mirth.inference import METHODS, Placement, Posterior, resolve_method
-from mirth.inference.stochastic_chains import StochasticChains
+from mirth.inference.chains import Chains
 from tests.inference.test_run_folder import Stop, assert_same
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -122,11 +122,9 @@ def test_every_row_is_used_and_the_scale_is_exact(
     model: mirth.Model, data: mirth.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log densities of the batches of an epoch, less their priors, sum to that of all rows."""
-    seen: list[StochasticChains] = []
-    init = StochasticChains.__init__
-    monkeypatch.setattr(
-        StochasticChains, "__init__", lambda self, *a: (init(self, *a), seen.append(self))[0]
-    )
+    seen: list[Chains] = []
+    init = Chains.__init__
+    monkeypatch.setattr(Chains, "__init__", lambda self, *a: (init(self, *a), seen.append(self))[0])
     method = mirth.SMILE(**(BASE | {"n_warmup": 0, "n_samples": 1, "batch_size": 9}))
     weights = np.linspace(0.5, 2.0, len(data))
     weighted = mirth.Dataset(data.x, data.y, weights)
@@ -139,9 +137,10 @@ def test_every_row_is_used_and_the_scale_is_exact(
     total = 0.0
     for step in range(num):
         _, weight = source.batches.rows(key, step)
-        estimate = float(chains._batch_logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
+        estimate = float(chains.logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
         total += estimate * float(weight.sum()) / source.num_rows
-    expected = float(chains._logdensity_fn(chains.shared)(flat)) - prior
+    rows = chains.problem.all_rows()
+    expected = float(model.log_likelihood(chains.unravel(flat), rows))
     assert total == pytest.approx(expected, rel=1e-5)
 
 
@@ -187,9 +186,9 @@ def test_the_released_rule_needs_its_scheme() -> None:
         mirth.SMILE(published=True, integrator="velocity")
 
 
-def chains_of(model: mirth.Model, data: mirth.Dataset, **settings: Any) -> StochasticChains:
+def chains_of(model: mirth.Model, data: mirth.Dataset, **settings: Any) -> Chains:
     """Give the chains of a run that is never started."""
-    seen: list[StochasticChains] = []
+    seen: list[Chains] = []
 
     class Seen(Exception):
         pass
@@ -209,28 +208,28 @@ def test_the_released_step_state_by_state(model: mirth.Model, data: mirth.Datase
     """A reset keeps the rejected gradient and stops the momentum; all goes on while sampling."""
     chains = chains_of(model, data, published=True, reset_probability=0.5)
     chain = jax.tree.map(lambda leaf: leaf[0], chains.init())
-    np.testing.assert_array_equal(chain.extra.noise.variance, 1.0)
+    np.testing.assert_array_equal(chain.adapted.noise.variance, 1.0)
     step = jax.jit(chains._step)  # is_tuning is False, as while sampling
     numbers = []
-    guard = chain.extra.guard
+    guard = chain.adapted.guard
     for i in range(40):
         before = chain
         chain, info = step(jax.random.key(i), chain, i, chains.shared)
         # The statistics are those of the guard, fed by every step, and set the step size.
         gradient = np.asarray(chain.kernel.gradient)
         mean = 0.99 + 0.01 * gradient
-        variance = 0.99 * before.extra.noise.variance + 0.01 * (gradient - mean) ** 2
-        np.testing.assert_allclose(chain.extra.noise.variance, variance, rtol=1e-4)
+        variance = 0.99 * before.adapted.noise.variance + 0.01 * (gradient - mean) ** 2
+        np.testing.assert_allclose(chain.adapted.noise.variance, variance, rtol=1e-4)
         sigma = np.clip(np.sqrt(variance), 1e-2, 1e4)
         scale = np.sqrt(np.mean(sigma**2)) / sigma
-        np.testing.assert_allclose(chain.tuner.sampler.scale, scale, rtol=1e-4)
+        np.testing.assert_allclose(chain.adapted.tuner.sampler.scale, scale, rtol=1e-4)
         is_reset = bool((np.asarray(chain.kernel.momentum) == 0).all())
         if is_reset:
             np.testing.assert_array_equal(chain.kernel.position, before.kernel.position)
             assert chain.kernel.logdensity != before.kernel.logdensity
             assert (gradient != np.asarray(before.kernel.gradient)).any()
-        assert chain.extra.guard.num_seen == guard.num_seen + i + 1
-        numbers.append((is_reset, float(chain.tuner.sampler.step_size)))
+        assert chain.adapted.guard.num_seen == guard.num_seen + i + 1
+        numbers.append((is_reset, float(chain.adapted.tuner.sampler.step_size)))
     resets, steps = map(np.array, zip(*numbers, strict=True))
     assert resets[:9].sum() == 0 and 0 < resets[9:].sum() < 31  # none before the tenth energy
     assert len(set(steps[9:])) > 1  # the step size is not frozen

@@ -14,8 +14,8 @@ import mirth
 from mirth.core.keys import Purpose
 from mirth.core.types import Batch
 from mirth.inference import Placement
-from mirth.inference.batch_sources import ResidentRows
 from mirth.inference.feed import Feed
+from mirth.inference.rows import ResidentRows
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mirth.samplers import EnergyGuard, GuardState
+from mirth.samplers import EnergyGuard, GuardState, ReleasedGuard
 
 ENERGIES = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0, 3.5, 8.0, 0.01, 2.5, 40.0, 0.02, 2.0, 3.1]
 
@@ -55,7 +55,7 @@ def run(guard: EnergyGuard, energies: Any) -> list[Any]:
 
 @pytest.mark.parametrize("options", [(0.98, 0.1, 0.02, 0.01), (0.9, 0.4, 0.1, 0.3)])
 def test_the_released_rule_state_by_state(options: tuple[float, ...]) -> None:
-    guard = EnergyGuard(*options, published=True)
+    guard = ReleasedGuard(*options)
     expected = released(ENERGIES, *options)
     for ours, theirs in zip(run(guard, ENERGIES), expected, strict=True):
         np.testing.assert_allclose(ours[:2], theirs[:2], rtol=2e-5)
@@ -86,7 +86,7 @@ def test_frequencies_are_the_probabilities(shape: float) -> None:
 def test_small_shapes_have_positive_quantiles() -> None:
     """With the released fit the step can only shrink: its lower quantile is negative."""
     state = GuardState(jnp.array(100.0), jnp.array(0.538), jnp.sqrt(0.538))
-    assert float(EnergyGuard(published=True).quantile(state, 0.1 / 3)) < 0
+    assert float(ReleasedGuard().quantile(state, 0.1 / 3)) < 0
     ours = float(EnergyGuard().quantile(state, 0.1 / 3))
     assert ours == pytest.approx(scipy.stats.gamma.ppf(0.1 / 3, 0.538), rel=0.1)
 
@@ -105,7 +105,7 @@ def test_an_outlier_is_undone_and_hardly_learnt() -> None:
     energies = [*np.random.default_rng(0).gamma(2.0, 1.0, size=200), 1e4, 2.0]
     ours = run(EnergyGuard(), energies)
     assert ours[200][2] and ours[200][0] < 1.1 * ours[199][0]
-    theirs = run(EnergyGuard(published=True), energies)
+    theirs = run(ReleasedGuard(), energies)
     assert theirs[200][2] and theirs[200][0] > 20 * theirs[199][0]
 
 

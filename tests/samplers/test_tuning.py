@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mirth.core.autocorrelation import effective_sample_size
-from mirth.samplers import MCLMC, MCLMCInfo, MCLMCState, MILETuner, Phase
+from mirth.samplers import MCLMC, MCLMCState, MILETuner, Phase, StepInfo
 
 DIMENSION = 7
 SPREAD = Phase("step size and spread", 1, 0, True)
@@ -44,7 +44,7 @@ def _drive(tuner, state, first, record):
         state, i = carry
         step_size = state.sampler.step_size
         chain = MCLMCState(row.position, row.position, jnp.zeros(()), row.position)
-        info = MCLMCInfo(jnp.zeros(()), row.energy_change, step_size, row.is_divergent)
+        info = StepInfo(jnp.zeros(()), row.energy_change, step_size, row.is_divergent)
         state = tuner.update(state, i, chain, info, row.measures_spread)
         return (state, i + 1), state.sampler.step_size
 
@@ -147,7 +147,7 @@ def steps_by_law(tuner, step_size, length=20_000):
         energy = jnp.sqrt(1.0 * DIMENSION) * (eps / 0.05) ** 3
         position = jnp.zeros(DIMENSION)
         chain = MCLMCState(position, position, jnp.zeros(()), position)
-        info = MCLMCInfo(jnp.zeros(()), energy, eps, ~jnp.isfinite(energy))
+        info = StepInfo(jnp.zeros(()), energy, eps, ~jnp.isfinite(energy))
         return tuner.update(state, i, chain, info, i >= length // 2), eps
 
     state = tuner.init(MCLMC(step_size, 1.0), jnp.zeros(DIMENSION))

@@ -1,0 +1,243 @@
+"""SMILE's adaptation: step size by the energy error of batches, and the scale of their noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mirth.core.random import fold_in
+from mirth.core.trees import tree_normal
+from mirth.core.types import Key, LogDensityFn
+from mirth.samplers.adaptation import Moment, Phase, StepInfo, Tuned
+from mirth.samplers.energy_guard import EnergyGuard, GuardState
+from mirth.samplers.mclmc import normalise
+from mirth.samplers.noise_scale import (
+    NoiseScale,
+    init_noise_scale,
+    preconditioner,
+    update_noise_scale,
+)
+from mirth.samplers.stochastic_mclmc import StochasticMCLMC, StochasticState
+from mirth.samplers.three_phases import ThreePhases
+from mirth.samplers.tuning import TunerState
+
+STEP_SIZE_RULES = ("energy", "quantiles", "fixed")
+_STEP_SIZES = (1e-8, 10.0)  # that the rule of quantiles may reach
+_RESET_STREAM = 2  # of the key of a step; the kernel uses the others
+
+
+class NoisyEnergyState(NamedTuple):
+    """What one chain has learnt.
+
+    Parameters
+    ----------
+    tuner : TunerState
+        Sampler and energy statistics.
+    noise : NoiseScale
+        Moments of the gradient.
+    guard : GuardState
+        Moments of the energy error.
+    """
+
+    tuner: TunerState
+    noise: NoiseScale
+    guard: GuardState
+
+
+class Probing(eqx.Module):
+    """A stochastic kernel that computes its energy error in some steps only.
+
+    Parameters
+    ----------
+    kernel : StochasticMCLMC
+        The kernel.
+    is_probe : bool scalar
+        Whether this step does.
+    """
+
+    kernel: StochasticMCLMC
+    is_probe: Bool[Array, ""]
+
+    def init(self, position: Any, logdensity_fn: LogDensityFn, key: Key) -> StochasticState:
+        """Start the kernel."""
+        return self.kernel.init(position, logdensity_fn, key)
+
+    def step(
+        self, key: Key, state: StochasticState, logdensity_fn: LogDensityFn
+    ) -> tuple[StochasticState, StepInfo]:
+        """Take a step of the kernel."""
+        return self.kernel.step(key, state, logdensity_fn, self.is_probe)
+
+
+class NoisyEnergy(ThreePhases):
+    """Step size by a rule, outliers undone by a guard, a preconditioner from the gradient noise.
+
+    Parameters
+    ----------
+    kernel : StochasticMCLMC
+        Sampler with the first step size; its L stays.
+    num_steps : int
+        Steps of the warm-up.
+    tuner : MILETuner
+        Phases, and the energy target of the rule "energy".
+    step_size_rule : {"energy", "quantiles", "fixed"}
+        Who sets the step size: the tuner by its target, the guard, or nobody.
+    guard : EnergyGuard or None
+        Undoes outliers.
+    preconditioned : bool
+        Whether the noise scale preconditions the dynamics.
+    noise_memory : float
+        Gradients that the noise scale remembers.
+    probe_every : int
+        Steps from one energy error to the next, for schemes that pay for it.
+
+    Examples
+    --------
+    >>> from mirth.samplers import MILETuner
+    >>> tuner = MILETuner(num_steps=100, phase_fractions=(0.8, 0.2, 0.0))
+    >>> kernel = StochasticMCLMC(1e-3)
+    >>> adaptation = NoisyEnergy(kernel, 100, tuner, "energy", EnergyGuard(), True, 100.0, 10)
+    >>> [phase.num_steps for phase in adaptation.phases()]
+    [80, 20]
+    """
+
+    step_size_rule: str = eqx.field(static=True)
+    guard: EnergyGuard | None
+    preconditioned: bool = eqx.field(static=True)
+    noise_memory: float
+    probe_every: int = eqx.field(static=True)
+
+    @property
+    def every(self) -> int:
+        """Steps from one energy error to the next."""
+        # The gradients of these two schemes give the log densities, too.
+        is_free = self.kernel.integrator in ("velocity", "stale")
+        return 1 if is_free else self.probe_every
+
+    def init(self, position: Float[Array, " params"]) -> Any:
+        """Start with the kernel's numbers and nothing seen."""
+        tuner = self.tuner.init(self.kernel, position)
+        L = jnp.asarray(self.kernel.L, float)
+        tuner = self.tuner.with_settings(tuner, tuner.sampler.step_size, L)
+        guard = self.guard or EnergyGuard()
+        return NoisyEnergyState(tuner, self._init_noise(position), guard.init())
+
+    def sampler(self, state: Any, moment: Moment) -> Probing:
+        """Give the kernel with its present numbers."""
+        return Probing(state.tuner.sampler, jnp.asarray(moment.num_steps % self.every == 0))
+
+    def learn(
+        self, key: Key, state: Any, before: Any, after: Any, info: StepInfo, moment: Moment
+    ) -> tuple[Any, Any, StepInfo]:
+        """Judge the energy error; while tuning, all that is tuned learns from the step."""
+        is_probe = (moment.num_steps % self.every == 0) & ~info.is_divergent
+        is_learning = self._is_learning(moment)
+        after, guard, factor, is_reset = self._guarded(
+            key, state.guard, (before, after), info.energy_change, is_probe, is_learning
+        )
+        learns = is_learning & ((is_probe & ~is_reset) | info.is_divergent)
+        tuner = self._tuned(state.tuner, after, info, learns, factor, moment)
+        noise = state.noise
+        if self.preconditioned:
+            noise, scale = jax.lax.cond(
+                is_learning & ~info.is_divergent,
+                lambda: self._learnt_noise(state.noise, after.gradient),
+                lambda: (state.noise, tuner.sampler.scale),
+            )
+            sampler = eqx.tree_at(lambda s: s.scale, tuner.sampler, scale)
+            tuner = tuner._replace(sampler=sampler)
+        # So that the mean square over all steps is that over the probes.
+        energy_change = jnp.where(is_reset, 0.0, info.energy_change) * math.sqrt(self.every)
+        info = info._replace(energy_change=energy_change)
+        return NoisyEnergyState(tuner, noise, guard), after, info
+
+    def _is_learning(self, moment: Moment) -> Bool[Array, ""]:
+        """Learn in the warm-up only."""
+        return moment.is_tuning
+
+    def _init_noise(self, position: Float[Array, " params"]) -> NoiseScale:
+        return init_noise_scale(position)
+
+    def _learnt_noise(self, noise: NoiseScale, gradient: Array) -> tuple[NoiseScale, Array]:
+        """Learn from a gradient; give the moments and the scale that follows from them."""
+        noise = update_noise_scale(noise, gradient, self.noise_memory)
+        return noise, preconditioner(noise)
+
+    def _guarded(
+        self,
+        key: Key,
+        before: GuardState,
+        states: tuple[StochasticState, StochasticState],
+        energy_change: Float[Array, ""],
+        is_probe: Bool[Array, ""],
+        is_learning: Bool[Array, ""],
+    ) -> tuple[StochasticState, GuardState, Array, Array]:
+        """Undo an outlier as a whole, with a fresh direction; learn from all others."""
+        guard, (start, end) = self.guard, states
+        nothing = end, before, jnp.ones(()), jnp.array(False)
+        if guard is None:
+            return nothing
+
+        def judge() -> tuple[StochasticState, GuardState, Array, Array]:
+            after, decision = guard.update(before, energy_change)
+            state = jax.lax.cond(
+                decision.is_reset, lambda: self._undone(key, start, end), lambda: end
+            )
+            after = jax.tree.map(lambda a, b: jnp.where(is_learning, a, b), after, before)
+            return state, after, jnp.where(is_learning, decision.factor, 1.0), decision.is_reset
+
+        return jax.lax.cond(is_probe, judge, lambda: nothing)
+
+    def _undone(self, key: Key, before: StochasticState, after: StochasticState) -> StochasticState:
+        """Undo a step."""
+        (noise,) = tree_normal(fold_in(key, _RESET_STREAM), before.momentum, 1)
+        return before._replace(momentum=normalise(noise))
+
+    def _tuned(
+        self,
+        tuner: TunerState,
+        chain: StochasticState,
+        info: StepInfo,
+        learns: Bool[Array, ""],
+        factor: Float[Array, ""],
+        moment: Moment,
+    ) -> TunerState:
+        """Set the step size by the rule that was chosen."""
+        if self.step_size_rule == "energy":
+            return jax.lax.cond(
+                learns,
+                lambda: self.tuner.update(
+                    tuner, moment.step, chain, info, moment.measures_spread, moment.horizon
+                ),
+                lambda: tuner,
+            )
+        if self.step_size_rule == "quantiles":
+            step_size = jnp.clip(factor * tuner.sampler.step_size, *_STEP_SIZES)
+            step_size = self._slowed(step_size, learns & info.is_divergent)
+            return self.tuner.with_settings(tuner, step_size, tuner.sampler.L)
+        return tuner
+
+    def _slowed(
+        self, step_size: Float[Array, ""], is_divergent: Bool[Array, ""]
+    ) -> Float[Array, ""]:
+        """A divergent step is no energy that could be compared, but a reason to slow down."""
+        return jnp.where(is_divergent, 0.8 * step_size, step_size)
+
+    def end_phase(self, state: Any, phase: Phase) -> Any:
+        """Average the step size; the decoherence length stays what was asked for."""
+        tuner = self.tuner.end_phase(state.tuner, phase)
+        sampler = eqx.tree_at(lambda s: s.L, tuner.sampler, state.tuner.sampler.L)
+        return state._replace(tuner=tuner._replace(sampler=sampler))
+
+    def tuned(self, state: Any) -> Tuned:
+        """Say what others may know."""
+        return super().tuned(state.tuner)
+
+    def with_numbers(self, state: Any, step_size: Array, L: Array) -> Any:
+        """Go on with numbers of others."""
+        return state._replace(tuner=self.tuner.with_settings(state.tuner, step_size, L))
