@@ -5,33 +5,34 @@ several; the CPU unless JAX_PLATFORMS says otherwise, so that results do not dep
 Each worker of pytest-xdist is a process of its own and passes here too.
 
 Nearly all of the time of a short run goes into compilation. A cache on disk serves programs that
-are equal; where the numbers are not the point, ``unoptimised`` halves the rest.
+are equal, to all workers and to the processes that tests start; where the numbers are not the
+point, ``unoptimised`` halves the rest.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
-import jax
-import pytest
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+if CACHE not in os.environ:  # workers and their children inherit that of the first process
+    os.environ[CACHE] = tempfile.mkdtemp(prefix="mirth-tests-")
+    atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 if not os.environ.get("JAX_PLATFORMS"):
     jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 
 
-@pytest.fixture(scope="session")
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep compiled programs for the session."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-
-
 @pytest.fixture(scope="module")
-def unoptimised(compilation_cache: None) -> Iterator[None]:
+def unoptimised() -> Iterator[None]:
     """Compile with few optimisations."""
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)

@@ -37,7 +37,7 @@ from mirth.inference.recorder import Recorder
 from mirth.inference.status_file import StatusFile
 
 FORMAT = "mirth chains"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MARKER = MARKERS[0]
 DECISIONS = "decisions.json"
 LOCK = "lock"

@@ -178,7 +178,7 @@ def check_kernel(kernel: Any) -> None:
             f"the shape of the position; it gave {state!r}."
         )
     result = jax.eval_shape(lambda k, s: kernel.step(k, s, logdensity), key, state)
-    if not isinstance(result, tuple) or len(result) != 2:
+    if type(result) is not tuple or len(result) != 2:  # a named tuple is a state alone
         raise TypeError(
             "kernel.step(key, state, logdensity_fn) must give a pair (state, info); it gave "
             f"{result!r}."

@@ -18,11 +18,6 @@ import mirth
 from mirth.estimators import BNNClassifier, BNNRegressor
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cached(compilation_cache: None) -> None:
-    """All tests here share compiled programs."""
-
-
 @contextlib.contextmanager
 def few_optimisations() -> Iterator[None]:
     before = jax.config.read("jax_disable_most_optimizations")

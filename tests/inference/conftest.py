@@ -18,11 +18,6 @@ import mirth
 from mirth.inference import Placement, Posterior
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cached(compilation_cache: None) -> None:
-    """All tests here share compiled programs."""
-
-
 @pytest.fixture(scope="session")
 def data() -> mirth.Dataset:
     x = np.linspace(-1.5, 1.5, 40)[:, None]

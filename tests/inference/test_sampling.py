@@ -207,7 +207,7 @@ def test_starts(sample: Any, model: mirth.Model, data: mirth.Dataset) -> None:
 def test_starts_that_do_not_fit(sample: Any, base: Posterior) -> None:
     with pytest.raises(ValueError, match="for 3 chains it needs"):
         sample(start=base.start, num_chains=3)
-    with pytest.raises(ValueError, match=r"differ in network, other"):
+    with pytest.raises(ValueError, match=r"they differ in network\.0\.bias, .*other\.0\.bias"):
         sample(start={"other": base.start["network"]})
     wide = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf], axis=1), base.start)
     with pytest.raises(ValueError, match=r"start= has network\.0\.bias of shape"):
@@ -229,6 +229,6 @@ def test_a_method_of_a_user(sample: Any, base: Posterior) -> None:
 
 def test_unhealthy_chains(sample: Any) -> None:
     still = sample(kernel=Walk(0.0), n_warmup=600, unhealthy_chains="keep")
-    assert any("frozen" in note for note in still.notes)
-    with pytest.raises(mirth.SamplingError, match="frozen"):
+    assert any("did not move" in note for note in still.notes)
+    with pytest.raises(mirth.SamplingError, match="did not move"):
         sample(kernel=Walk(0.0), n_warmup=600, unhealthy_chains="stop")
