@@ -22,6 +22,8 @@ if CACHE not in os.environ:  # workers and their children inherit that of the fi
     os.environ[CACHE] = tempfile.mkdtemp(prefix="mirth-tests-")
     atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# With a limit JAX takes a lock; without one a worker reads what another has written by half.
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(4 * 2**30))
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
