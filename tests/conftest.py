@@ -5,8 +5,8 @@ several; the CPU unless JAX_PLATFORMS says otherwise, so that results do not dep
 Each worker of pytest-xdist is a process of its own and passes here too.
 
 Nearly all of the time of a short run goes into compilation. A cache on disk serves programs that
-are equal, to all workers and to the processes that tests start; where the numbers are not the
-point, ``unoptimised`` halves the rest.
+are equal, also to the processes that tests start; where the numbers are not the point,
+``unoptimised`` halves the rest.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import tempfile
 from collections.abc import Iterator
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
-if CACHE not in os.environ:  # workers and their children inherit that of the first process
+if CACHE not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
+    # One for each worker and the processes that it starts: JAX reads without a lock what another
+    # process may have written by half.
     os.environ[CACHE] = tempfile.mkdtemp(prefix="mirth-tests-")
     atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# With a limit JAX takes a lock; without one a worker reads what another has written by half.
-os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(4 * 2**30))
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -14,6 +14,7 @@ from mirth.core.keys import Purpose
 from mirth.core.types import Params
 from mirth.core.validation import POSITIVE, Range, check_ranges
 from mirth.inference.chains import Chains
+from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.mile import MILE
 from mirth.inference.posterior import Posterior
 from mirth.inference.smile import SMILE
@@ -46,9 +47,9 @@ class Auto(Configurable):
     max_ratio : float, default=4.0
         Time of a step of MILE, in steps of pSMILE, up to which MILE is taken.
     start : DeepEnsemble, "prior", Posterior or dict, optional
-        Where the chains begin: at networks optimised with these settings (None means
-        ``DeepEnsemble()``), at draws of the prior, where the chains of a posterior ended, or at
-        parameters as ``model.init`` gives them, with an axis of chains or without.
+        Settings of the optimisation that the chains start from; None means ``DeepEnsemble()``.
+        Other starts are draws of the prior, the last draws of a posterior, and parameters as
+        ``model.init`` gives them, with an axis of chains or without.
 
     Raises
     ------
@@ -72,7 +73,7 @@ class Auto(Configurable):
     n_thinning: int = 10
     batch_size: int = 256
     max_ratio: float = 4.0
-    start: Any = None
+    start: DeepEnsemble | Any = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)

@@ -21,6 +21,7 @@ from mirth.core.validation import (
 )
 from mirth.inference.budget import BUDGETS
 from mirth.inference.chains import Chains, Recipe
+from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.health import POLICIES
 from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
@@ -115,9 +116,9 @@ class MILE(Configurable):
         the result; it begins anew at its start with the median settings of the others (up to
         three times and only while the step size is tuned, then it is left out).
     start : DeepEnsemble, "prior", Posterior or dict, optional
-        Where the chains begin: at networks optimised with these settings (None means
-        ``DeepEnsemble()``), at draws of the prior, where the chains of a posterior ended, or at
-        parameters as ``model.init`` gives them, with an axis of chains or without.
+        Settings of the optimisation that the chains start from; None means ``DeepEnsemble()``.
+        Other starts are draws of the prior, the last draws of a posterior, and parameters as
+        ``model.init`` gives them, with an axis of chains or without.
 
     Raises
     ------
@@ -167,7 +168,7 @@ class MILE(Configurable):
     min_gain: float = 0.02
     min_effective: float = 400.0
     unhealthy_chains: str = "keep"
-    start: Any = None
+    start: DeepEnsemble | Any = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)

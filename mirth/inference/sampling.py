@@ -20,6 +20,7 @@ from mirth.core.validation import (
     check_ranges,
 )
 from mirth.inference.chains import Chains, Recipe
+from mirth.inference.deep_ensemble import DeepEnsemble
 from mirth.inference.health import POLICIES
 from mirth.inference.memory import announce_memory
 from mirth.inference.posterior import Posterior
@@ -69,9 +70,9 @@ class Sampling(Configurable):
         What happens when a chain is frozen, diverging or worse than its start; as for
         :class:`MILE`.
     start : DeepEnsemble, "prior", Posterior or dict, optional
-        Where the chains begin: at networks optimised with these settings (None means
-        ``DeepEnsemble()``), at draws of the prior, where the chains of a posterior ended, or at
-        parameters as ``model.init`` gives them, with an axis of chains or without.
+        Settings of the optimisation that the chains start from; None means ``DeepEnsemble()``.
+        Other starts are draws of the prior, the last draws of a posterior, and parameters as
+        ``model.init`` gives them, with an axis of chains or without.
 
     Raises
     ------
@@ -102,7 +103,7 @@ class Sampling(Configurable):
     batch_size: int | None = None
     use_validation_rows: bool | None = None
     unhealthy_chains: str = "keep"
-    start: Any = None
+    start: DeepEnsemble | Any = None
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
