@@ -12,7 +12,7 @@ import typer
 
 from mirth.cli.messages import clean_messages, show
 from mirth.cli.runs import runs
-from mirth.core.folders import user_cache
+from mirth.core.compiled_programs import keep_compiled_programs
 from mirth.inference import MILE, configure_cpu_devices
 
 app = typer.Typer(
@@ -128,19 +128,8 @@ def version() -> None:
 def main() -> None:
     """Run the command line."""
     configure_cpu_devices()
-    _keep_compiled_programs()
+    keep_compiled_programs()
     app()
-
-
-def _keep_compiled_programs() -> None:
-    """Let a second run of a command find the compiled programs of the first.
-
-    Only the command line does this: in a library it would be a global setting of the user's.
-    """
-    import jax
-
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache("xla")))
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mirth.core.compiled_programs import keep_compiled_programs
 from mirth.core.fingerprints import data_hash
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.snapshots import Snapshot
@@ -212,6 +213,7 @@ def infer(
     (2, 5)
     """
     configure_cpu_devices()
+    keep_compiled_programs()
     method = resolve_method(method)
     numbers: dict[str, Any] = dict(num_chains=num_chains, first_chain=first_chain, seed=seed)
     sizes: dict[str, Any] = dict(chunk_steps=chunk_steps, data_block_size=data_block_size)

@@ -13,7 +13,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mirth.core.compiled_programs import processor
 from mirth.core.folders import user_cache
 from mirth.core.validation import check_name
 
@@ -263,7 +263,7 @@ def _built(compiler: str, activation: str) -> Path:
     """Compile unless there is a library for these sources, compiler, JAX and processor."""
     flags = [*_FLAGS, f"-DMIRTH_ACTIVATION={ACTIVATIONS[activation]}"]
     texts = [source.read_text() for source in _SOURCES]
-    identity = [*texts, compiler, *flags, jax.__version__, _processor()]
+    identity = [*texts, compiler, *flags, jax.__version__, processor()]
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
     folder = user_cache("kernels")
     library = folder / f"mlp-{activation}-{digest}.so"
@@ -278,12 +278,3 @@ def _built(compiler: str, activation: str) -> Path:
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         os.replace(output, library)
     return library
-
-
-def _processor() -> str:
-    """Name the instruction set: a cache folder may be shared by different machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine() + platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
