@@ -41,6 +41,39 @@ def nearest_name(name: str, options: Iterable[str]) -> str | None:
     return folded[near[0]] if near else None
 
 
+def find_name(argument: str, value: str, options: Iterable[str]) -> str:
+    """Find a name whatever its case, with ``-`` or ``_``; give it as it is known.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    value : str
+        The name to find.
+    options : iterable of str
+        The known names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check_name`.
+
+    Examples
+    --------
+    >>> find_name("method", "Deep-Ensemble", ["mile", "deep_ensemble"])
+    'deep_ensemble'
+    """
+    options = list(options)
+    if isinstance(value, str):
+        alike = {_plain(option): option for option in options}
+        value = alike.get(_plain(value), value)
+    return check_name(argument, value, options)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
 def check_name(argument: str, value: str, options: Iterable[str]) -> str:
     """Check that a name is one of the known ones.
 

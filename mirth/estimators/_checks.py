@@ -11,14 +11,14 @@ import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
 from mirth.core.outcomes import MirthWarning
-from mirth.core.validation import check_name
+from mirth.core.validation import find_name
 from mirth.model import PRIORS, Prior
 
 
 def resolve_prior(prior: Any) -> Prior:
     """Turn a name into a prior."""
     if isinstance(prior, str):
-        return PRIORS[check_name("prior", prior, list(PRIORS))]()
+        return PRIORS[find_name("prior", prior, PRIORS)]()
     if not isinstance(prior, Prior):
         raise TypeError(
             f"prior={prior!r} must be a name ({', '.join(PRIORS)}) or a prior object such as "

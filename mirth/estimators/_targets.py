@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mirth.core.validation import check_name
+from mirth.core.validation import find_name
 from mirth.data import Standardizer
 from mirth.model import Independent, MultivariateNormal, NumericLikelihood, SeveralTargets
 from mirth.model.likelihoods import REGRESSION
@@ -40,6 +40,8 @@ def resolve_likelihood(likelihood: Any, target_shape: tuple[int, ...]) -> Any:
     >>> resolve_likelihood("poisson", (2,)).target_shape
     (2,)
     """
+    if isinstance(likelihood, str):
+        likelihood = find_name("likelihood", likelihood, REGRESSION)
     if likelihood == "multivariate_normal":
         if not target_shape:
             raise ValueError(
@@ -48,7 +50,7 @@ def resolve_likelihood(likelihood: Any, target_shape: tuple[int, ...]) -> Any:
             )
         likelihood = MultivariateNormal(num_targets=target_shape[0])
     elif isinstance(likelihood, str):
-        likelihood = REGRESSION[check_name("likelihood", likelihood, list(REGRESSION))]()
+        likelihood = REGRESSION[likelihood]()
     if not isinstance(likelihood, NumericLikelihood | SeveralTargets):
         raise TypeError(
             f"likelihood={likelihood!r} must be a name ({', '.join(REGRESSION)}) or an object such "

@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from mirth.core.validation import POSITIVE, check_name
+from mirth.core.validation import POSITIVE, check_name, find_name
 from mirth.estimators._base import BaseBNN
 from mirth.estimators.conformal import SetCalibration, credible_sets
 from mirth.estimators.export import summarize_classes
@@ -205,7 +205,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         likelihood: Any = self.likelihood
         num_classes = len(self.classes_)
         if isinstance(likelihood, str):
-            kind: Any = CLASSIFICATION[check_name("likelihood", likelihood, list(CLASSIFICATION))]
+            kind: Any = CLASSIFICATION[find_name("likelihood", likelihood, CLASSIFICATION)]
             likelihood = kind() if kind is Bernoulli else kind(num_classes=num_classes)
         if not isinstance(likelihood, ClassLikelihood):
             raise TypeError(

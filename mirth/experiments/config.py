@@ -7,6 +7,7 @@ values. Nothing of it is written a second time here.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -19,7 +20,14 @@ import pydantic
 from pydantic import Field
 
 from mirth.core.config import ConfigError
-from mirth.core.validation import Range, check_duration, check_name, check_ranges, nearest_name
+from mirth.core.validation import (
+    Range,
+    check_duration,
+    check_name,
+    check_ranges,
+    find_name,
+    nearest_name,
+)
 from mirth.estimators import BNNRegressor
 from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
@@ -194,12 +202,15 @@ else:
     )
 
 
-def _named(values: Any, field: str, default: str) -> Any:
-    """Fill in the name of a choice where it is left out."""
+def _named(values: Any, field: str, default: str, known: Mapping[str, Any]) -> Any:
+    """Fill in the name of a choice where it is left out, and write it as it is known."""
     choice = values.get(field) if isinstance(values, dict) else None
-    if isinstance(choice, dict) and "name" not in choice:
-        return values | {field: {"name": default, **choice}}
-    return values
+    if not isinstance(choice, dict):
+        return values
+    found = {"name": default, **choice}
+    with contextlib.suppress(TypeError, ValueError):  # a wrong name is told of with its path
+        found["name"] = find_name(field, found["name"], known)
+    return values | {field: found}
 
 
 class ModelSection(Section):
@@ -222,14 +233,14 @@ class ModelSection(Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _default_prior(cls, values: Any) -> Any:
-        return _named(values, "prior", "normal")
+        return _named(values, "prior", "normal", PRIOR_SECTIONS)
 
     def check(self) -> None:
         """Check the names, too."""
         super().check()
         MLP(self.hidden_layer_sizes or (), activation=self.activation)
         if self.likelihood is not None:
-            check_name("likelihood", self.likelihood, itertools.chain(*LIKELIHOOD_NAMES.values()))
+            find_name("likelihood", self.likelihood, itertools.chain(*LIKELIHOOD_NAMES.values()))
 
 
 class RunConfig(Section):
@@ -275,7 +286,7 @@ class RunConfig(Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _default_method(cls, values: Any) -> Any:
-        return _named(values, "method", "mile")
+        return _named(values, "method", "mile", METHOD_SECTIONS)
 
     def check(self) -> None:
         """Check the names, too."""

@@ -29,7 +29,7 @@ from typing import Any
 import filelock
 
 from mirth.core.folders import MARKERS, write_json, write_text
-from mirth.core.validation import check_name
+from mirth.core.validation import find_name
 from mirth.estimators import BNNClassifier, BNNRegressor
 from mirth.experiments.comparison import Comparison
 from mirth.experiments.config import LIKELIHOOD_NAMES, RunConfig, parse_config
@@ -218,7 +218,7 @@ def _prepare(config: RunConfig) -> Prepared:
     )
     if config.model.likelihood is not None:
         known = LIKELIHOOD_NAMES[prepared.case.task]
-        check_name(f"model.likelihood (for a {prepared.case.task})", config.model.likelihood, known)
+        find_name(f"model.likelihood (for a {prepared.case.task})", config.model.likelihood, known)
     return prepared
 
 

@@ -26,6 +26,7 @@ from mirth.core.validation import (
     Range,
     check_duration,
     check_name,
+    find_name,
 )
 from mirth.data import Dataset, Stream, train_validation_split
 from mirth.inference.auto import Auto
@@ -87,7 +88,7 @@ def resolve_method(method: Any) -> Any:
         If the object is no method.
     """
     if isinstance(method, str):
-        return METHODS[check_name("method", method, list(METHODS))]()
+        return METHODS[find_name("method", method, METHODS)]()
     if isinstance(method, type) or not callable(getattr(method, "run", None)):
         raise TypeError(
             f"method={method!r} must be a name ({', '.join(METHODS)}) or a method object such as "

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirth.core.validation import check_int, check_name, check_real, nearest_name
+from mirth.core.validation import check_int, check_name, check_real, find_name, nearest_name
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,17 @@ from mirth.core.validation import check_int, check_name, check_real, nearest_nam
 )
 def test_nearest_name(name: str, options: list[str], expected: str | None) -> None:
     assert nearest_name(name, options) == expected
+
+
+@pytest.mark.parametrize("value", ["adaptive-sghmc", "Adaptive_SGHMC", "ADAPTIVE-SGHMC"])
+def test_find_name_gives_the_known_form(value: str) -> None:
+    assert find_name("method", value, {"adaptive-sghmc": 1}) == "adaptive-sghmc"
+
+
+@pytest.mark.parametrize(("value", "error"), [("sghmcc", ValueError), (3, TypeError)])
+def test_find_name_refuses_others(value: Any, error: type) -> None:
+    with pytest.raises(error, match="method="):
+        find_name("method", value, ["sghmc"])
 
 
 def test_check_name_accepts_any_iterable() -> None:

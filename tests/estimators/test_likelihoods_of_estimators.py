@@ -9,6 +9,10 @@ import pytest
 
 import mirth
 from mirth import BNNClassifier, BNNRegressor
+from mirth.estimators._checks import resolve_prior
+from mirth.estimators._targets import resolve_likelihood
+from mirth.inference import resolve_method
+from mirth.model import PRIORS
 from mirth.model.likelihoods import REGRESSION
 
 pytestmark = [
@@ -158,6 +162,13 @@ def test_bad_targets(
 def test_bernoulli_has_two_classes(tiny: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="num_classes=2, but y has 3 classes"):
         BNNClassifier(**tiny, likelihood="bernoulli").fit(X, np.arange(60) % 3)
+
+
+def test_names_are_found_whatever_their_case() -> None:
+    assert resolve_likelihood("Student-T", ()) == mirth.StudentT()
+    assert resolve_likelihood("MULTIVARIATE-NORMAL", (2,)).target_shape == (2,)
+    assert resolve_prior("Student-t") == PRIORS["student_t"]()
+    assert resolve_method("DEEP-ensemble") == mirth.DeepEnsemble()
 
 
 def test_every_name_is_known_to_the_configuration() -> None:

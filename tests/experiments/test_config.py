@@ -25,6 +25,7 @@ from mirth.experiments.config_files import (
     write_config,
 )
 from mirth.experiments.documentation import parameters
+from mirth.inference import METHODS
 from mirth.model import PRIORS
 
 DATA = {"path": "houses.csv", "target": "price"}
@@ -326,6 +327,13 @@ def test_priors_by_name(name: str) -> None:
         (problem,) = problems(at("model.prior", {"name": name, field: 0.0}))
         assert problem.startswith(f"model.prior.{field}=0.0 must be")
     assert parse_config(at("model.prior", {"name": name})).model.prior.build() == prior()
+
+
+def test_names_are_found_whatever_their_case() -> None:
+    values = {"method": {"name": "Deep-Ensemble"}, "model": {"prior": {"name": "FAN-IN"}}}
+    config = parse_config({"data": {"path": "a.csv", "target": "y"}, **values})
+    assert config.method.build() == METHODS["deep_ensemble"]()
+    assert config.model.prior.build() == PRIORS["fan_in"]()
 
 
 METHODS_OF_SMILE = ("smile", "psmile", "smile-naive", "psmile-naive")
