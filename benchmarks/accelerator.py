@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 import mirth
 from mirth.core.keys import Purpose, chain_keys
 from mirth.core.types import Batch
-from mirth.inference.loop import ChainLoop
+from mirth.inference.engine.loop import ChainLoop
 
 ROWS = 1021
 NETWORKS = {"small": (16, 16, 16, 16), "large": (220, 220, 220)}

@@ -26,9 +26,9 @@ import mirth
 from mirth.core.keys import Purpose, chain_keys
 from mirth.core.types import Batch
 from mirth.inference import Monitor, Placement
-from mirth.inference.chains import Chains
+from mirth.inference.chains.chains import Chains
 from mirth.inference.problem import Problem
-from mirth.inference.recorder import Recorder
+from mirth.inference.store.recorder import Recorder
 
 CHAINS = 10
 WAYS = {"kernel": ("relu", "auto"), "XLA": ("relu", "off"), "XLA, tanh": ("tanh", "off")}

@@ -20,7 +20,8 @@ from common import save_result
 
 import mirth
 from mirth.core.keys import Purpose
-from mirth.inference import Placement, stages
+from mirth.inference import Placement
+from mirth.inference.run import stages
 
 RNG = np.random.default_rng(0)
 
@@ -78,7 +79,7 @@ def programs(chains: Any, is_tuning: bool) -> tuple[Any, Any]:
         (first, count), shared = spanned
 
         def one(i: Any, position: Any) -> Any:
-            gradient = jax.grad(chains._batch_logdensity_fn(shared, key, i, i))(position)
+            gradient = jax.grad(chains.logdensity_fn(shared, key, i, i))(position)
             return position + 1e-12 * gradient
 
         return jax.lax.fori_loop(first, first + count, one, flat)

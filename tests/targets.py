@@ -1,7 +1,7 @@
 """Targets with known moments, and a plain driver of tuned chains on them.
 
-The driver does what ``mirth/inference/chains.py`` does with the tuner, without ensembles, devices
-and chunks: all chains in one vectorised program.
+The driver does what ``mirth/inference/chains/chains.py`` does with the tuner, without ensembles,
+devices and chunks: all chains in one vectorised program.
 """
 
 from __future__ import annotations

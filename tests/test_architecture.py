@@ -31,6 +31,10 @@ MAP = (
 )
 LEVEL = {part: level for level, line in enumerate(reversed(MAP)) for part in line}
 
+# The rooms of inference, likewise; "door" are the modules beside them but infer, which is on top.
+ROOMS = ("infer", "methods", "run", "chains", "start", "door", "store", "monitors", "engine")
+FLOOR = {room: floor for floor, room in enumerate(reversed(ROOMS))}
+
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
@@ -102,6 +106,27 @@ def layer_violations(sources: Sources) -> list[str]:
             to = part_of(target)
             if part != to and LEVEL.get(part, -1) <= LEVEL.get(to, -1):
                 found.append(f"{module}:{line} imports {target}: '{to}' is not below '{part}'")
+    return found
+
+
+def room_of(module: str) -> str:
+    """Room of a module of inference; the package itself stands above all."""
+    name = (module.split(".") + ["", ""])[2]
+    return name if name in FLOOR else "door" if name else ""
+
+
+def room_violations(sources: Sources) -> list[str]:
+    found = []
+    for module in (name for name in sources if part_of(name) == "inference"):
+        room = room_of(module)
+        if not room:
+            continue
+        for line, target in imports_of(module, sources):
+            if part_of(target) != "inference" or not is_own(target):
+                continue
+            to = room_of(target)
+            if to != room and (not to or FLOOR[room] <= FLOOR[to]):
+                found.append(f"{module}:{line} imports {target}: '{to}' is not below '{room}'")
     return found
 
 
@@ -221,6 +246,12 @@ def test_imports_go_downwards(sources: Sources) -> None:
     assert not found, report("imports go downwards only (map in CONTRIBUTING.md):", found)
 
 
+def test_imports_between_rooms_go_downwards(sources: Sources) -> None:
+    assert {room_of(name) for name in sources if part_of(name) == "inference"} >= set(ROOMS)
+    found = room_violations(sources)
+    assert not found, report("rooms of inference see those below them only:", found)
+
+
 def test_no_import_ring(sources: Sources) -> None:
     found = ring_violations(sources)
     assert not found, report("modules import each other in a ring; move what they share:", found)
@@ -284,6 +315,24 @@ def test_rules_accept_good_sources(rule: object) -> None:
 )
 def test_layer_rule_sees(module: str, text: str, named: str) -> None:
     (found,) = layer_violations({**GOOD, module: text})
+    assert named in found
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "named"),
+    [
+        (
+            "mirth.inference.run.stages",
+            "from mirth.inference.methods.mile import MILE",
+            "'methods'",
+        ),
+        ("mirth.inference.problem", "from mirth.inference.chains import chains", "'chains'"),
+        ("mirth.inference.engine.loop", "from mirth.inference import infer", "imports mirth"),
+    ],
+)
+def test_room_rule_sees(module: str, text: str, named: str) -> None:
+    rooms = {f"mirth.inference.{name}": "" for name in ("chains.chains", "methods.mile", "chains")}
+    (found,) = room_violations({"mirth.inference": "", **rooms, module: text})
     assert named in found
 
 

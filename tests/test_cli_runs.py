@@ -31,7 +31,7 @@ from mirth.core.outcomes import RunInterrupted
 from mirth.estimators import load
 from mirth.experiments import fit_table
 from mirth.experiments.config import parse_config
-from mirth.inference.progress import LineMonitor
+from mirth.inference.monitors.displays import LineMonitor
 
 # Chains of so few steps may be worse than their start, and say so.
 pytestmark = pytest.mark.filterwarnings("ignore:Of \\d chains:mirth.MirthWarning")

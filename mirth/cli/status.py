@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirth.inference.progress import chain_table
+from mirth.inference.monitors.displays import chain_table
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

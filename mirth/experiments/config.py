@@ -33,7 +33,7 @@ from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
 from mirth.inference import METHODS, DeepEnsemble
 from mirth.inference.infer import RANGES as INFER_RANGES
-from mirth.inference.trackers import TRACKERS
+from mirth.inference.monitors.trackers import TRACKERS
 from mirth.model import MLP, PRIORS
 from mirth.model.likelihoods import CLASSIFICATION, REGRESSION
 from mirth.model.mlp import ACTIVATIONS

@@ -37,9 +37,9 @@ from mirth.experiments.config_files import read_config, write_config
 from mirth.experiments.environment import describe, environment
 from mirth.experiments.tables import Prepared, fit_into, prepare
 from mirth.inference import Monitor
-from mirth.inference.draws import open_store, store_location
-from mirth.inference.run_folder import LOCK, RunFolderError
-from mirth.inference.trackers import TRACKERS
+from mirth.inference.monitors.trackers import TRACKERS
+from mirth.inference.store.draws import open_store, store_location
+from mirth.inference.store.run_folder import LOCK, RunFolderError
 from mirth.report import Table
 
 CONFIG, ENVIRONMENT, CHAINS, LOG = "config.yaml", "environment.json", "chains", "log.txt"

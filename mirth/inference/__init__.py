@@ -1,18 +1,19 @@
 """Makes chains happen: warm start, tuning, the chunked compiled loop, devices."""
 
-from mirth.inference.auto import Auto
-from mirth.inference.deep_ensemble import DeepEnsemble
-from mirth.inference.infer import METHODS, infer, resolve_method
-from mirth.inference.mile import MILE
-from mirth.inference.monitor import ChainsReport, Monitor
-from mirth.inference.placement import Placement, configure_cpu_devices
-from mirth.inference.posterior import Continuation, Posterior, TuningReport, join_chains
-from mirth.inference.run_folder import RunFolderError
-from mirth.inference.sampling import Sampling
-from mirth.inference.sgmcmc import SGMCMC
-from mirth.inference.smile import SMILE
-from mirth.inference.trackers import MLflowMonitor, TensorBoardMonitor
-from mirth.inference.warm_start import WarmStartReport
+from mirth.inference.engine.placement import Placement, configure_cpu_devices
+from mirth.inference.infer import infer
+from mirth.inference.methods.auto import Auto
+from mirth.inference.methods.mile import MILE
+from mirth.inference.methods.names import METHODS, resolve_method
+from mirth.inference.methods.sampling import Sampling
+from mirth.inference.methods.sgmcmc import SGMCMC
+from mirth.inference.methods.smile import SMILE
+from mirth.inference.monitors.monitor import ChainsReport, Monitor
+from mirth.inference.monitors.trackers import MLflowMonitor, TensorBoardMonitor
+from mirth.inference.posterior import Continuation, Posterior, join_chains
+from mirth.inference.reports import TuningReport, WarmStartReport
+from mirth.inference.start.deep_ensemble import DeepEnsemble
+from mirth.inference.store.run_folder import RunFolderError
 
 __all__ = [
     "METHODS",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,41 +25,20 @@ from mirth.core.validation import (
     Range,
     check_duration,
     check_name,
-    find_name,
 )
 from mirth.data import Dataset, Stream, train_validation_split
-from mirth.inference.auto import Auto
-from mirth.inference.budget import Deadline
-from mirth.inference.deep_ensemble import DeepEnsemble
-from mirth.inference.draws import store_location
-from mirth.inference.mile import MILE
-from mirth.inference.monitor import Monitor, Monitors
-from mirth.inference.placement import Placement, configure_cpu_devices
+from mirth.inference.engine.deadline import Deadline
+from mirth.inference.engine.placement import Placement, configure_cpu_devices
+from mirth.inference.methods.names import resolve_method
+from mirth.inference.monitors.displays import make_monitor
+from mirth.inference.monitors.monitor import Monitor, Monitors
 from mirth.inference.posterior import Continuation, Posterior
 from mirth.inference.problem import Problem
-from mirth.inference.progress import make_monitor
-from mirth.inference.recorder import MemoryRecorder, Recorder
-from mirth.inference.run_folder import RunFolder, describe, other_run
-from mirth.inference.sgmcmc import SGMCMC
-from mirth.inference.smile import SMILE
+from mirth.inference.store.draws import store_location
+from mirth.inference.store.identity import describe, other_run
+from mirth.inference.store.recorder import MemoryRecorder, Recorder
+from mirth.inference.store.run_folder import RunFolder
 from mirth.model import Model
-
-_NAIVE: dict[str, Any] = {"step_size_rule": "fixed", "guarded": False}
-METHODS: dict[str, Callable[..., Any]] = {
-    "auto": Auto,
-    "mile": MILE,
-    "deep_ensemble": DeepEnsemble,
-    "psmile": SMILE,
-    "smile": functools.partial(SMILE, preconditioned=False),
-    "psmile-naive": functools.partial(SMILE, **_NAIVE),
-    "smile-naive": functools.partial(SMILE, preconditioned=False, **_NAIVE),
-    "sgld": functools.partial(SGMCMC, kernel="sgld"),
-    "psgld": functools.partial(SGMCMC, kernel="psgld"),
-    "csgld": functools.partial(SGMCMC, kernel="sgld", schedule="cyclical", n_warmup=0),
-    "sghmc": functools.partial(SGMCMC, kernel="sghmc"),
-    "adaptive-sghmc": functools.partial(SGMCMC, kernel="adaptive-sghmc"),
-}
-"""Methods by name, as the papers call them."""
 
 DRAW_TYPES = ("float32", "float16", "bfloat16")
 """Types in which draws can be kept."""
@@ -75,26 +53,6 @@ RANGES: Mapping[str, Range] = {
     "checkpoint_seconds": NON_NEGATIVE,
 }
 """Ranges of the numbers that :func:`infer` takes."""
-
-
-def resolve_method(method: Any) -> Any:
-    """Turn a name into a method with its defaults; pass a method object through.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    TypeError
-        If the object is no method.
-    """
-    if isinstance(method, str):
-        return METHODS[find_name("method", method, METHODS)]()
-    if isinstance(method, type) or not callable(getattr(method, "run", None)):
-        raise TypeError(
-            f"method={method!r} must be a name ({', '.join(METHODS)}) or a method object such as "
-            "mirth.MILE(n_warmup=5000) or mirth.Sampling(kernel=...)."
-        )
-    return method
 
 
 def infer(

@@ -13,34 +13,8 @@ from mirth.core.snapshots import Snapshot
 from mirth.core.stored import StoredArray
 from mirth.core.trees import full_precision
 from mirth.core.types import Params
-from mirth.inference.warm_start import WarmStartReport
+from mirth.inference.reports import TuningReport, WarmStartReport
 from mirth.model import Model
-
-
-@dataclasses.dataclass(frozen=True)
-class TuningReport:
-    """What the warm-up of the chains found.
-
-    Parameters
-    ----------
-    step_size, L : array of shape (chains,)
-        Step size and decoherence length that the draws were taken with.
-    num_divergent : array of shape (chains,)
-        Reverted steps during the warm-up.
-    energy_variance : array of shape (chains,)
-        Mean of Delta E^2 per dimension at the end of the warm-up.
-    num_steps : int
-        Steps of the warm-up per chain.
-    seconds : float
-        Time of the warm-up.
-    """
-
-    step_size: np.ndarray
-    L: np.ndarray
-    num_divergent: np.ndarray
-    energy_variance: np.ndarray
-    num_steps: int
-    seconds: float
 
 
 class Continuation(NamedTuple):

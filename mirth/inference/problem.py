@@ -14,10 +14,10 @@ from mirth.core.keys import Purpose, chain_keys, purpose_key
 from mirth.core.trees import tree_size
 from mirth.core.types import Batch, Key, Params, is_table
 from mirth.data import Stream
-from mirth.inference.budget import Deadline
-from mirth.inference.monitor import Monitor
-from mirth.inference.placement import Placement
-from mirth.inference.recorder import Recorder
+from mirth.inference.engine.deadline import Deadline
+from mirth.inference.engine.placement import Placement
+from mirth.inference.monitors.monitor import Monitor
+from mirth.inference.store.recorder import Recorder
 from mirth.model import Model, activation_bytes
 
 _CPU_WHOLE_BYTES = 4 * 2**20

@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import clone
 
 from mirth import BNNClassifier, BNNRegressor
-from mirth.inference.run_folder import RunFolderError
+from mirth.inference.store.run_folder import RunFolderError
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

@@ -20,7 +20,8 @@ import numpy as np
 
 import mirth
 from mirth.core import folders, snapshots
-from mirth.inference import draws, infer, status_file
+from mirth.inference import infer
+from mirth.inference.store import draws, status_file
 
 KILL_AT = int(sys.argv[4]) if __name__ == "__main__" else -1
 _events = itertools.count()

@@ -11,7 +11,8 @@ import pytest
 
 import mirth
 from mirth.inference import Monitor, budget, reviews
-from mirth.inference.budget import Allowance, Deadline, FunctionTrace
+from mirth.inference.engine.deadline import Deadline
+from mirth.inference.run.budget import Allowance, FunctionTrace
 from mirth.samplers import MILETuner
 from tests.inference.test_run_folder import Stop, assert_same
 
@@ -37,8 +38,8 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds short enough for short runs."""
     monkeypatch.setattr(reviews, "FIRST_STEPS", 8)
     monkeypatch.setattr(reviews, "FIRST_DRAWS", 4)
-    monkeypatch.setattr("mirth.inference.stages.FIRST_STEPS", 8)
-    monkeypatch.setattr("mirth.inference.stages.FIRST_DRAWS", 4)
+    monkeypatch.setattr("mirth.inference.run.stages.FIRST_STEPS", 8)
+    monkeypatch.setattr("mirth.inference.run.stages.FIRST_DRAWS", 4)
 
 
 def test_reviews_do_not_depend_on_where_one_stands() -> None:

@@ -109,7 +109,7 @@ def test_a_small_buffer_gives_the_same_draws(
     run: Any, base: Posterior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mirth.inference.loop._MAX_BUFFER_BYTES", 1000
+        "mirth.inference.engine.loop._MAX_BUFFER_BYTES", 1000
     )  # four draws of three chains
     assert_same_draws(run(num_chains=3, num_devices=1), base)
 

@@ -17,8 +17,8 @@ import mirth
 from mirth.core.snapshots import DamagedFileError
 from mirth.core.stored import StoredArray
 from mirth.inference import Posterior
-from mirth.inference.draws import claim_store, open_store, store_location
-from mirth.inference.run_folder import RunFolderError
+from mirth.inference.store.draws import claim_store, open_store, store_location
+from mirth.inference.store.run_folder import RunFolderError
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -47,7 +47,7 @@ def assert_same(one: Posterior, two: Posterior) -> None:
 def test_the_draws_are_the_same_and_stay_there(
     run: Any, base: Posterior, tmp_path: Path, store: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("mirth.inference.draws._MAX_CHUNK_DRAWS", 8)
+    monkeypatch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 8)
     options: dict[str, Any] = {"out": tmp_path / "run", "draws_store": store}
     short = run(n_samples=12, **options)
     assert short.num_draws == 12
@@ -75,7 +75,7 @@ def test_the_store_belongs_to_the_run(run: Any, tmp_path: Path, store: str) -> N
 
 
 def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("mirth.inference.draws._MAX_CHUNK_DRAWS", 8)
+    monkeypatch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 8)
     options: dict[str, Any] = {"out": tmp_path, "draws_store": f"memory://{tmp_path.name}"}
     run(**options)
     fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)

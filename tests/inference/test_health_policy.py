@@ -12,9 +12,9 @@ import pytest
 import mirth
 from mirth.core.outcomes import ChainVerdict, SamplingError
 from mirth.core.stored import StoredArray
-from mirth.inference import reviews, stages
-from mirth.inference.chains import Chains
-from mirth.inference.health import Round, judge_round
+from mirth.inference.chains.chains import Chains
+from mirth.inference.run import reviews, stages
+from mirth.inference.run.health import Round, judge_round
 from mirth.samplers import MCLMC, MILETuner, ThreePhases
 from tests.inference.test_budget import Heard
 from tests.inference.test_run_folder import Stop, assert_same

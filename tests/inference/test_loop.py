@@ -11,7 +11,7 @@ import pytest
 
 from mirth.core.keys import Purpose, chain_keys
 from mirth.inference import Placement
-from mirth.inference.loop import ChainLoop, ChunkReport
+from mirth.inference.engine.loop import ChainLoop, ChunkReport
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -165,7 +165,7 @@ def test_a_chunk_keeps_no_more_than_the_buffer(
     walk: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A draw has 8 bytes per chain; four chains (one is padding) make 32, so three draws fit.
-    monkeypatch.setattr("mirth.inference.loop._MAX_BUFFER_BYTES", 3 * 32 + 31)
+    monkeypatch.setattr("mirth.inference.engine.loop._MAX_BUFFER_BYTES", 3 * 32 + 31)
     run = Run(1000)
     _, kept = run(60, thin=2)
     assert [r.step for r in run.reports] == list(range(6, 61, 6))
@@ -175,7 +175,7 @@ def test_a_chunk_keeps_no_more_than_the_buffer(
 def test_draws_larger_than_the_buffer_are_kept_one_by_one(
     walk: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirth.inference.loop._MAX_BUFFER_BYTES", 1)
+    monkeypatch.setattr("mirth.inference.engine.loop._MAX_BUFFER_BYTES", 1)
     run = Run(1000)
     _, kept = run(5)
     assert [r.step for r in run.reports] == [1, 2, 3, 4, 5]
@@ -194,7 +194,7 @@ def test_kept_pieces_do_not_hold_the_whole_buffer(monkeypatch: pytest.MonkeyPatc
     run = Run(1, num_chains=1)
     run.placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
     run.loop.placement = run.placement
-    monkeypatch.setattr("mirth.inference.loop.np.concatenate", concatenate)
+    monkeypatch.setattr("mirth.inference.engine.loop.np.concatenate", concatenate)
     run(5)
     assert len(pieces) == 10  # two arrays, five chunks
     assert all(piece.flags.owndata for piece in pieces)

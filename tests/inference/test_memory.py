@@ -13,12 +13,12 @@ import pytest
 import mirth
 from mirth.core.keys import Purpose
 from mirth.inference import Monitor, Placement, memory
-from mirth.inference.budget import Deadline
-from mirth.inference.chains import Chains, Recipe
-from mirth.inference.loop import kept_per_chunk
-from mirth.inference.memory import MemoryNeed, estimate_memory
+from mirth.inference.chains.chains import Chains, Recipe
+from mirth.inference.engine.deadline import Deadline
+from mirth.inference.engine.loop import kept_per_chunk
 from mirth.inference.problem import Problem
-from mirth.inference.recorder import Recorder
+from mirth.inference.run.memory import MemoryNeed, estimate_memory
+from mirth.inference.store.recorder import Recorder
 
 GIB = 2**30
 

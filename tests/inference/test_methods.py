@@ -261,7 +261,7 @@ def test_chains_have_the_lengths_that_fit_their_network(
     run: Callable[..., Posterior], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"_PARAMS": 4, "_WARMUP": 20, "_THINNING": 2}.items():
-        monkeypatch.setattr(f"mirth.inference.mile.{name}", value)
+        monkeypatch.setattr(f"mirth.inference.methods.mile.{name}", value)
     posterior = run(n_warmup=None, n_thinning=None, step_size_init=None, n_samples=3)
     num_params = sum(leaf[0].size for leaf in jax.tree.leaves(posterior.start))
     lengths = mirth.MILE().lengths(num_params)

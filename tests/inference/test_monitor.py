@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mirth.inference import ChainsReport, Monitor
-from mirth.inference.monitor import Monitors
-from mirth.inference.status_file import StatusFile
+from mirth.inference.monitors.monitor import Monitors
+from mirth.inference.store.status_file import StatusFile
 
 LOSSES = np.array([0.5, np.inf])
 

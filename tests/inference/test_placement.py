@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mirth.core.keys import Purpose, chain_keys
-from mirth.inference import Placement, placement
+from mirth.inference import Placement
+from mirth.inference.engine import placement
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -72,7 +73,7 @@ def python(script: str, **environment: str) -> list[str]:
     keep = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
     preamble = (
         "import warnings, numpy as np, jax, mirth\n"
-        "import mirth.inference.placement as placement\n"
+        "import mirth.inference.engine.placement as placement\n"
         "placement.num_cores = lambda: 3\n"
         "def run(num_chains=3):\n"
         "    x = np.linspace(-1, 1, 20)[:, None]\n"

@@ -10,9 +10,9 @@ import pytest
 
 import mirth
 from mirth.inference import Monitor, Placement, problem
-from mirth.inference.budget import Deadline
+from mirth.inference.engine.deadline import Deadline
 from mirth.inference.problem import Problem
-from mirth.inference.recorder import Recorder
+from mirth.inference.store.recorder import Recorder
 
 NETWORK = mirth.MLP((16, 16), num_outputs=2, activation="tanh")
 ROW_BYTES = (9 + 16 + 16 + 16 + 16 + 2) * 4  # by XLA; the compiled kernel keeps other numbers

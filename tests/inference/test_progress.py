@@ -16,7 +16,7 @@ from rich.console import Console
 
 import mirth
 from mirth.inference import ChainsReport, Monitor, progress
-from mirth.inference.loop import ChunkReport, ChunkStats
+from mirth.inference.engine.loop import ChunkReport, ChunkStats
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

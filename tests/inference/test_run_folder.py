@@ -18,7 +18,8 @@ import mirth
 from mirth.core.snapshots import Checkpoints, DamagedFileError
 from mirth.core.stored import StoredArray
 from mirth.inference import Monitor, Posterior
-from mirth.inference.run_folder import RunFolder, RunFolderError, describe, differences
+from mirth.inference.store.identity import describe, differences
+from mirth.inference.store.run_folder import RunFolder, RunFolderError
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -243,7 +244,7 @@ def test_without_a_good_checkpoint_the_run_says_so(run: Any, tmp_path: Any) -> N
 
 
 def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("mirth.inference.draws._MAX_CHUNK_DRAWS", 4)
+    monkeypatch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 4)
     with pytest.raises(mirth.RunInterrupted):
         run(out=tmp_path, chunk_steps=5, monitors=[Stop("sampling", 3)])
     for path in (tmp_path / "draws.zarr" / "logdensity").rglob("*"):
@@ -279,7 +280,7 @@ def test_an_error_of_the_writing_thread_is_heard(run: Any, tmp_path: Any, monkey
     def fail(self: Any, piece: Any, start: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mirth.inference.draws.DrawStore._write", fail)
+    monkeypatch.setattr("mirth.inference.store.draws.DrawStore._write", fail)
     with pytest.raises(OSError, match="No space left"):
         run(out=tmp_path)
 

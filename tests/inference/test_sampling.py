@@ -15,7 +15,7 @@ import pytest
 
 import mirth
 from mirth.inference import Placement, Posterior
-from mirth.inference.starts import GivenStart
+from mirth.inference.start.starts import GivenStart
 from mirth.samplers import MCLMC, SGLD, Adaptation, MILETuner, ThreePhases
 from tests.inference.test_run_folder import Stop, assert_same
 

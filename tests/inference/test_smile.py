@@ -13,7 +13,7 @@ import pytest
 
 import mirth
 from mirth.inference import METHODS, Placement, Posterior, resolve_method
-from mirth.inference.chains import Chains
+from mirth.inference.chains.chains import Chains
 from tests.inference.test_run_folder import Stop, assert_same
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -198,7 +198,7 @@ def chains_of(model: mirth.Model, data: mirth.Dataset, **settings: Any) -> Chain
         raise Seen
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirth.inference.smile.ChainRun.__init__", keep)
+        patch.setattr("mirth.inference.methods.smile.ChainRun.__init__", keep)
         with pytest.raises(Seen):
             mirth.infer(model, data, mirth.SMILE(**(BASE | settings)), num_chains=1)
     return seen[0]

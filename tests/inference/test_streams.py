@@ -14,8 +14,8 @@ import mirth
 from mirth.core.keys import Purpose
 from mirth.core.types import Batch
 from mirth.inference import Placement
-from mirth.inference.feed import Feed
-from mirth.inference.rows import ResidentRows
+from mirth.inference.chains.rows import ResidentRows
+from mirth.inference.engine.feed import Feed
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
@@ -64,7 +64,7 @@ def test_chunks_and_interruptions_change_nothing(
     stream = mirth.ArrayStream(X, Y)
     chunks = infer(stream, chunk_steps=11)
     np.testing.assert_array_equal(chunks.positions(), posterior.positions())
-    monkeypatch.setattr("mirth.inference.feed._MAX_BLOCK_STEPS", 5)
+    monkeypatch.setattr("mirth.inference.engine.feed._MAX_BLOCK_STEPS", 5)
     infer(stream, n_samples=6, out=tmp_path / "run")
     blocks = infer(stream, out=tmp_path / "run")  # goes on
     np.testing.assert_array_equal(blocks.positions(), posterior.positions())

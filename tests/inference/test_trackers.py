@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth.inference import trackers
+from mirth.inference.monitors import trackers
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

@@ -15,14 +15,14 @@ from mirth.core.outcomes import Outcome
 from mirth.core.trees import tree_norm
 from mirth.core.types import Batch
 from mirth.inference import Monitor, Placement, WarmStartReport, warm_start
-from mirth.inference.budget import Deadline
-from mirth.inference.epochs import Optimisation, _shuffled
+from mirth.inference.engine.deadline import Deadline
 from mirth.inference.problem import Problem
-from mirth.inference.recorder import Recorder
+from mirth.inference.start.epochs import Optimisation, _shuffled
+from mirth.inference.store.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
-# `mirth.inference.warm_start` the module; the package does not export the function.
+# `mirth.inference.start.warm_start` the module; the package does not export the function.
 module = warm_start
 
 

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 import mirth
-from mirth.inference.run_folder import describe
+from mirth.inference.store.identity import describe
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
 IMAGES = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 2)), jnp.float32)

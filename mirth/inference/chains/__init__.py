@@ -1,0 +1,1 @@
+"""What a chain is: a kernel, an adaptation and rows put together; what is kept of its draws."""

@@ -1,0 +1,1 @@
+"""Methods by name: what is asked of chains, and where they begin."""

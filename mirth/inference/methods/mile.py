@@ -1,0 +1,265 @@
+"""MILE: Microcanonical Langevin Ensembles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from mirth.core.config import Configurable
+from mirth.core.types import Params
+from mirth.core.validation import (
+    COUNT,
+    COUNT_OR_NONE,
+    NON_NEGATIVE,
+    POSITIVE_OR_NONE,
+    Range,
+    check_flag,
+    check_name,
+    check_ranges,
+)
+from mirth.inference.chains.chains import Chains, Recipe
+from mirth.inference.posterior import Posterior
+from mirth.inference.run.budget import BUDGETS
+from mirth.inference.run.health import POLICIES
+from mirth.inference.run.memory import announce_memory
+from mirth.inference.run.stages import ChainRun
+from mirth.inference.start.deep_ensemble import DeepEnsemble
+from mirth.inference.start.starts import resolve_start, starting_points
+from mirth.samplers import MCLMC, SCHEMES, MILETuner, ThreePhases
+
+# Network of the default estimator, about 1 000 parameters, and what it was measured with.
+_PARAMS, _WARMUP, _THINNING, _STEP_SIZE = 1000, 10_000, 10, 1e-3
+_MOST_GROWTH = 5.0  # 50 000 steps, as many as the paper has
+
+if TYPE_CHECKING:
+    from mirth.inference.problem import Problem
+
+
+class Lengths(NamedTuple):
+    """How long the chains of a network are.
+
+    Parameters
+    ----------
+    n_warmup, n_thinning : int
+        Steps of the tuning, and between two draws.
+    step_size_init : float
+        First step size.
+    """
+
+    n_warmup: int
+    n_thinning: int
+    step_size_init: float
+
+
+@dataclasses.dataclass(kw_only=True)
+class MILE(Configurable):
+    r"""Microcanonical Langevin Ensembles.
+
+    K networks are optimised independently (:class:`DeepEnsemble`); each one starts a full-batch
+    microcanonical Langevin chain, tuned in three phases (:class:`~mirth.samplers.MILETuner`); the
+    draws of all chains are pooled. One step costs two gradients (one with ``leapfrog``), so a
+    chain takes 2 (``n_warmup`` + ``n_samples`` x ``n_thinning``) gradients of the whole data set.
+
+    Parameters
+    ----------
+    n_warmup : int, optional
+        Steps of the tuning; None means 10 000 for up to 1 000 parameters, and more for larger
+        networks (:meth:`lengths`). The paper has 50 000, which predict better for five times the
+        time; the measured curve is in ``docs/performance.md``.
+    n_samples : int, default=200
+        Draws kept per chain; 1000 in the paper.
+    n_thinning : int, optional
+        Steps between two kept draws. None means 10, and in the proportion of the warm-up more
+        where that is chosen by the size of the network.
+    energy_variance_start, energy_variance_end : float, default=0.5, 0.02
+        Target of the energy error's variance per dimension, at the first step and at the end of
+        the second phase. The paper ends at 0.1, the default of the tuner; the shorter steps of
+        0.02 are less biased and predicted better in all measurements (``docs/performance.md``).
+    phase_fractions : tuple of float, default=(0.8, 0.1, 0.1)
+        Shares of the three phases of the warm-up.
+    step_size_init : float, optional
+        First step size; None means 0.001 for up to 1 000 parameters, growing with the square root
+        of their number. The tuner jumps up to 21-fold at once, then climbs by 0.3 % a step, so a
+        guess that is far too small wastes a short warm-up.
+    trust : float, default=1.5
+        How far an energy error may be from the target to count in full.
+    n_effective : float, default=100
+        Memory of the step-size average, in steps.
+    L_factor : float, default=0.4
+        Decoherence length in units of the distance between independent draws.
+    max_params, max_kept : int, default=2000, 10_000
+        Parameters and steps that the third phase looks at.
+    cap_shrink, cap_growth : float, default=0.8, 1.0005
+        Factors of the largest allowed step size after a divergent and after a good step.
+    diagonal_preconditioning : bool, default=False
+        Scale each parameter by its spread in the second phase.
+    integrator : {"mclachlan", "leapfrog"}, default="mclachlan"
+        Scheme of the dynamics.
+    use_validation_rows : bool, optional
+        Condition the chains on the validation rows as well: they were only held back to stop the
+        optimisation. If False the rows stay unseen, and the LPPD shown while sampling is honest.
+        None means True for a fixed budget and False for an automatic one, which is judged by them.
+    budget : {"fixed", "auto"}, default="fixed"
+        With ``"auto"`` ``n_warmup`` and ``n_samples`` are limits. The first phase ends when two
+        doublings of its steps in a row have gained less than ``min_gain``, and the others are
+        cut in proportion; sampling ends when a doubling of the draws has gained less than
+        ``min_gain`` and all chains together have ``min_effective`` effective draws.
+    min_gain : float, default=0.02
+        Least gain of the validation rows' pooled LPPD that pays for a doubling, nats per row.
+    min_effective : float, default=400
+        Least effective sample size in function space, all chains together.
+    unhealthy_chains : {"keep", "stop", "drop", "restart"}, default="keep"
+        What happens when a chain is frozen, diverging, held at the cap of its step size or worse
+        than its start: it is named only; the run ends with an error; the chain is left out of
+        the result; it begins anew at its start with the median settings of the others (up to
+        three times and only while the step size is tuned, then it is left out).
+    start : DeepEnsemble, "prior", Posterior or dict, optional
+        Settings of the optimisation that the chains start from; None means ``DeepEnsemble()``.
+        Other starts are draws of the prior, the last draws of a posterior, and parameters as
+        ``model.init`` gives them, with an axis of chains or without.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range.
+
+    References
+    ----------
+    .. [1] Sommer et al., "Microcanonical Langevin Ensembles: Advancing the Sampling of Bayesian
+       Neural Networks", ICLR 2025, arXiv 2502.06335.
+
+    Examples
+    --------
+    >>> MILE(n_warmup=1000, n_samples=50).get_params(deep=False)["n_warmup"]
+    1000
+    """
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "n_warmup": dataclasses.replace(MILETuner.RANGES["num_steps"], or_none=True),
+        "n_samples": COUNT,
+        "n_thinning": COUNT_OR_NONE,
+        "step_size_init": POSITIVE_OR_NONE,
+        "min_gain": NON_NEGATIVE,
+        "min_effective": NON_NEGATIVE,
+        "n_effective": MILETuner.RANGES["num_effective"],
+        **{k: v for k, v in MILETuner.RANGES.items() if not k.startswith("num_")},
+    }
+
+    n_warmup: int | None = None
+    n_samples: int = 200
+    n_thinning: int | None = None
+    energy_variance_start: float = 0.5
+    energy_variance_end: float = 0.02
+    phase_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    step_size_init: float | None = None
+    trust: float = 1.5
+    n_effective: float = 100.0
+    L_factor: float = 0.4
+    max_params: int = 2000
+    max_kept: int = 10_000
+    cap_shrink: float = 0.8
+    cap_growth: float = 1.0005
+    diagonal_preconditioning: bool = False
+    integrator: str = "mclachlan"
+    use_validation_rows: bool | None = None
+    budget: str = "fixed"
+    min_gain: float = 0.02
+    min_effective: float = 400.0
+    unhealthy_chains: str = "keep"
+    start: DeepEnsemble | Any = None
+
+    def __post_init__(self) -> None:
+        self.start = resolve_start(self.start)
+        check_flag("diagonal_preconditioning", self.diagonal_preconditioning)
+        check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
+        check_ranges(self, self.RANGES)
+        check_name("integrator", self.integrator, list(SCHEMES))
+        check_name("budget", self.budget, BUDGETS)
+        check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
+        if self.budget == "auto" and self.use_validation_rows:
+            raise ValueError(
+                "budget='auto' is judged by the validation rows, so use_validation_rows must be "
+                "False or None."
+            )
+        self.tuner()
+
+    def lengths(self, num_params: int) -> Lengths:
+        r"""Give the numbers of steps, and the first step size, for a network of a size.
+
+        What is None follows from the number of parameters d: with
+        :math:`g = \sqrt{\max(1, d / 1000)}`, 5 at most, the warm-up has 10 000 g steps and 10 g lie
+        between two draws; the first step size is 0.001 :math:`\sqrt{\max(1, d / 1000)}`.
+
+        Parameters
+        ----------
+        num_params : int
+            Parameters of the model.
+
+        Returns
+        -------
+        Lengths
+            ``n_warmup``, ``n_thinning`` and ``step_size_init``.
+
+        Examples
+        --------
+        >>> MILE().lengths(900).n_warmup, MILE().lengths(4000).n_warmup
+        (10000, 20000)
+        >>> MILE(n_warmup=500).lengths(4000).n_thinning
+        10
+        """
+        growth = math.sqrt(max(1.0, num_params / _PARAMS))
+        longer = min(growth, _MOST_GROWTH)
+        n_warmup, n_thinning, step_size = self.n_warmup, self.n_thinning, self.step_size_init
+        if n_thinning is None:
+            n_thinning = round(_THINNING * (longer if n_warmup is None else 1.0))
+        return Lengths(
+            round(_WARMUP * longer) if n_warmup is None else n_warmup,
+            n_thinning,
+            _STEP_SIZE * growth if step_size is None else step_size,
+        )
+
+    def tuner(self, num_params: int = 1) -> MILETuner:
+        """Build the tuner with these settings, for a network of a size."""
+        return MILETuner(
+            num_steps=self.lengths(num_params).n_warmup,
+            energy_variance_start=self.energy_variance_start,
+            energy_variance_end=self.energy_variance_end,
+            phase_fractions=self.phase_fractions,
+            trust=self.trust,
+            num_effective=self.n_effective,
+            L_factor=self.L_factor,
+            max_params=self.max_params,
+            max_kept=self.max_kept,
+            cap_shrink=self.cap_shrink,
+            cap_growth=self.cap_growth,
+            diagonal_preconditioning=self.diagonal_preconditioning,
+        )
+
+    def recipe(self, num_params: int = 1) -> Recipe:
+        """Put together what is asked of the chains, for a network of a size."""
+        lengths = self.lengths(num_params)
+        kernel = MCLMC(lengths.step_size_init, 1.0, integrator=self.integrator)
+        return Recipe(
+            adaptation=ThreePhases.of(kernel, self.tuner(num_params)),
+            n_samples=self.n_samples,
+            n_thinning=lengths.n_thinning,
+            batch_size=None,
+            use_validation_rows=self.use_validation_rows in (True, None) and self.budget == "fixed",
+            unhealthy_chains=self.unhealthy_chains,
+            budget=self.budget,
+            min_gain=self.min_gain,
+            min_effective=self.min_effective,
+        )
+
+    def chains(self, problem: Problem, params: Params) -> Chains:
+        """Build the chains that start from the members of an ensemble."""
+        return Chains(self.recipe(problem.num_params), problem, params)
+
+    def run(self, problem: Problem) -> Posterior:
+        """Optimise, tune, sample."""
+        problem.refuse_stream("MILE")
+        announce_memory(self.recipe(problem.num_params), problem)
+        params, report = starting_points(self.start, problem)
+        return ChainRun(self.chains(problem, params), report).run()

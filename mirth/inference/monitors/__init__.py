@@ -1,0 +1,1 @@
+"""Who hears of the progress: displays on screens, trackers, and the interface for others."""

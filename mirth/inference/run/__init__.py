@@ -1,0 +1,1 @@
+"""How a run goes: its stages, reviews, the health of chains, budget and memory."""

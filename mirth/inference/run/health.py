@@ -1,0 +1,224 @@
+"""Health of chains while they run: who is unhealthy, and what is done about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mirth.core.keys import Purpose
+from mirth.core.outcomes import ChainVerdict, Outcome, SamplingError
+from mirth.core.verdicts import (
+    DIVERGING_ABOVE,
+    FROZEN_BELOW,
+    STANDARD_ERRORS,
+    TOLERANCE,
+    first_verdict,
+    summarize_health,
+)
+from mirth.inference.chains.chains import Chain, Chains, standard_error
+
+POLICIES = ("keep", "stop", "drop", "restart")
+_MAX_RESTARTS = 3
+
+
+@dataclasses.dataclass
+class Round:
+    """What is known of the chains since the last review.
+
+    Parameters
+    ----------
+    steps : int
+        Steps since then.
+    divergent : array of shape (chains,)
+        Reverted ones among them.
+    positions : array of shape (chains, params)
+        Where the chains were.
+    """
+
+    steps: int
+    divergent: np.ndarray
+    positions: np.ndarray
+
+
+def judge_round(
+    this: Round, position: np.ndarray, is_held: np.ndarray, gain: np.ndarray | None = None
+) -> list[ChainVerdict]:
+    """Judge the chains at the end of a round, by the rules of the final judgement.
+
+    Parameters
+    ----------
+    this : Round
+        The round.
+    position : array of shape (chains, params)
+        Where the chains are at its end.
+    is_held : bool array of shape (chains,)
+        Whose step size is held at its cap; it does not count beside a gain.
+    gain : array of shape (chains, rows), optional
+        Log probability of the validation rows, chain minus start; None while tuning.
+
+    Returns
+    -------
+    list of ChainVerdict
+        One per chain.
+    """
+    distance = np.linalg.norm(position - this.positions, axis=1)
+    norm = np.linalg.norm(position, axis=1)
+    is_so = {
+        ChainVerdict.FROZEN: distance <= FROZEN_BELOW * norm,
+        ChainVerdict.DIVERGING: this.divergent > DIVERGING_ABOVE * this.steps,
+    }
+    if gain is None:
+        is_so[ChainVerdict.AT_CAP] = is_held
+    else:
+        margin = STANDARD_ERRORS * standard_error(gain)
+        # Predictions that overflowed are worse than any start.
+        loss = np.nan_to_num(-gain.mean(axis=1), nan=np.inf)
+        is_so[ChainVerdict.WORSE_THAN_START] = loss > np.maximum(TOLERANCE, np.nan_to_num(margin))
+    return first_verdict(is_so)
+
+
+@dataclasses.dataclass
+class HealthRecord:
+    """What was found and done; part of every checkpoint.
+
+    Parameters
+    ----------
+    verdicts : list of str
+        Name of the last verdict on each chain.
+    at_cap : list of bool
+        Whether the last review found each chain at its cap.
+    restarts : list of int
+        How often each chain was put back to its start.
+    dropped : list of int
+        Chains that are no longer part of the run.
+    """
+
+    verdicts: list[str]
+    at_cap: list[bool]
+    restarts: list[int]
+    dropped: list[int]
+
+    @classmethod
+    def new(cls, num_chains: int) -> HealthRecord:
+        """Begin with healthy chains."""
+        return cls(["MOVED"] * num_chains, [False] * num_chains, [0] * num_chains, [])
+
+    def kept(self) -> np.ndarray:
+        """Indices of the chains that are still part of the run."""
+        return np.setdiff1d(np.arange(len(self.verdicts)), self.dropped)
+
+
+class HealthPolicy:
+    """What is done about unhealthy chains.
+
+    Parameters
+    ----------
+    name : {"keep", "stop", "drop", "restart"}
+        Name them only; end the run with an error; leave them out of the result; put them back to
+        their start with the settings of the healthy ones (while the step size is tuned and at
+        most three times each, else drop them).
+    chains : Chains
+        The programs of the chains.
+    record : HealthRecord
+        What was done before.
+    """
+
+    def __init__(self, name: str, chains: Chains, record: HealthRecord):
+        self.name, self.chains, self.record = name, chains, record
+
+    def apply(
+        self, state: Chain, verdicts: Sequence[ChainVerdict], where: str, *, can_restart: bool
+    ) -> tuple[Chain, list[str]]:
+        """Deal with the unhealthy chains of a review.
+
+        Parameters
+        ----------
+        state : Chain
+            All chains.
+        verdicts : sequence of ChainVerdict
+            One per chain.
+        where : str
+            Phase and step, for people.
+        can_restart : bool
+            Whether a chain that begins anew would still be tuned.
+
+        Returns
+        -------
+        state : Chain
+            All chains, some of them back at their start.
+        notes : list of str
+            Sentences about what is new.
+
+        Raises
+        ------
+        SamplingError
+            If the policy is to stop, or no chain would be left.
+        """
+        record = self.record
+        is_new = {
+            k: verdict
+            for k, verdict in enumerate(verdicts)
+            if k not in record.dropped
+            and verdict is not ChainVerdict.MOVED
+            and (record.verdicts[k] == ChainVerdict.MOVED.name or self.name != "keep")
+        }
+        record.verdicts = [verdict.name for verdict in verdicts]
+        if not is_new:
+            return state, []
+        named = [is_new.get(k, ChainVerdict.MOVED) for k in range(len(verdicts))]
+        sentence = f"{where}: {summarize_health(named)}"
+        if self.name == "keep":
+            return state, [sentence]
+        if self.name == "stop":
+            raise SamplingError(
+                Outcome.UNHEALTHY_CHAINS,
+                f"{sentence} With a run directory the same call goes on under another policy, "
+                "such as unhealthy_chains='drop'.",
+            )
+        again = [k for k in is_new if self._may_restart(k, can_restart)]
+        gone = [k for k in is_new if k not in again]
+        if again:
+            state = self._restart(state, again, is_new)
+            sentence += f" Put back to the start: {_listed(again)}."
+        if gone:
+            record.dropped = sorted({*record.dropped, *gone})
+            if not len(record.kept()):
+                raise SamplingError(Outcome.UNHEALTHY_CHAINS, f"{sentence} No chain is left.")
+            sentence += f" Left out from now on: {_listed(gone)}."
+        return state, [sentence]
+
+    def _may_restart(self, chain: int, can_restart: bool) -> bool:
+        is_left = self.record.restarts[chain] < _MAX_RESTARTS
+        return self.name == "restart" and can_restart and is_left
+
+    def _restart(self, state: Chain, again: Sequence[int], sick: Any) -> Chain:
+        """Put chains back to their starts, with the median settings of the healthy ones."""
+        for k in again:
+            self.record.restarts[k] += 1
+        fresh = self.chains.init(Purpose.RESTART, max(self.record.restarts))
+        well = [k for k in self.record.kept() if k not in sick]
+        adapted = fresh.adapted
+        if well:
+            tuned, num = self.chains.tuned(state), state.divergent.shape
+            step_size, L = (
+                jnp.full(num, np.median(values[well]), float)
+                for values in (tuned.step_size, tuned.L)
+            )
+            adapted = self.chains.adaptation.with_numbers(adapted, step_size, L)
+        mask = np.zeros(state.divergent.shape[0], dtype=bool)
+        mask[list(again)] = True
+        merged = jax.tree.map(
+            lambda old, new: jnp.where(mask.reshape(-1, *(1,) * (old.ndim - 1)), new, old),
+            state,
+            fresh._replace(adapted=adapted),
+        )
+        return self.chains.problem.placement.put_chains(merged)
+
+
+def _listed(chains: Sequence[int]) -> str:
+    return ", ".join(map(str, chains))

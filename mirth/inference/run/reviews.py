@@ -1,0 +1,346 @@
+"""What is looked at between the rounds of a run: the health of the chains, and whether to go on.
+
+A round ends when a phase has 500, 1000, 2000, ... steps, or 25, 50, 100, ... draws behind it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mirth.core.outcomes import ChainVerdict
+from mirth.inference.chains.chains import Chain, Chains, pooled
+from mirth.inference.engine.loop import ChunkReport
+from mirth.inference.run.budget import (
+    FIRST_DRAWS,
+    FIRST_STEPS,
+    Allowance,
+    FunctionTrace,
+    is_review,
+    shortened,
+)
+from mirth.inference.run.health import HealthPolicy, HealthRecord, Round, judge_round
+from mirth.samplers import Phase
+
+SAMPLING = "sampling"
+_MIN_DRAWS_TO_COMPARE = 100
+_PATIENCE = 2
+_SLICE = 0.02  # of the allowed time, after which the steps that fit are counted anew
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run of chains has come; part of every checkpoint.
+
+    Parameters
+    ----------
+    phase : int
+        Phases of the tuning that are over; all of them while sampling.
+    done : int
+        Kept states (steps, where nothing is kept) of the present phase.
+    steps : list of int
+        Steps of the phases of the tuning: done where they are over, else to do.
+    is_phase_over : bool
+        Whether the present phase of the tuning has been ended early.
+    num_divergent, energy_variance : list
+        Of each chain: reverted steps of the tuning, Delta E^2 per dimension in its last chunk.
+    seconds : dict
+        Time spent on ``tuning`` and ``sampling``, by all processes together.
+    reviewed : int
+        ``done`` of the last review in this phase.
+    round_steps, round_divergent : int, list of int
+        Steps since the last review, and the reverted ones of each chain.
+    lppd, small_gains : float or None, int
+        LPPD of the last round, and how many gains in a row were too small.
+    ended_at : int
+        The ``n_samples`` under which sampling has been ended early; 0 if it has not.
+    health : HealthRecord
+        Verdicts on chains and what was done.
+    notes : list of str
+        Sentences for people.
+    """
+
+    phase: int
+    done: int
+    steps: list[int]
+    is_phase_over: bool
+    num_divergent: list[int]
+    energy_variance: list[float]
+    seconds: dict[str, float]
+    reviewed: int
+    round_steps: int
+    round_divergent: list[int]
+    lppd: float | None
+    small_gains: int
+    ended_at: int
+    health: HealthRecord
+    notes: list[str]
+
+    @classmethod
+    def new(cls, chains: Chains) -> Progress:
+        """Begin a run."""
+        num = chains.problem.num_chains
+        return cls(
+            phase=0,
+            done=0,
+            steps=[phase.num_steps for phase in chains.adaptation.phases()],
+            is_phase_over=False,
+            num_divergent=[0] * num,
+            energy_variance=[np.nan] * num,
+            seconds={"tuning": 0.0, "sampling": 0.0},
+            reviewed=0,
+            round_steps=0,
+            round_divergent=[0] * num,
+            lppd=None,
+            small_gains=0,
+            ended_at=0,
+            health=HealthRecord.new(num),
+            notes=[],
+        )
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Progress:
+        """Undo :func:`dataclasses.asdict`."""
+        return cls(**record | {"health": HealthRecord(**record["health"])})
+
+
+class Reviews:
+    """Looks at the chains between rounds, and decides how the run goes on.
+
+    Parameters
+    ----------
+    chains : Chains
+        The programs of the chains.
+    progress : Progress
+        How far the run is; changed here.
+    positions : array of shape (chains, params)
+        Where the chains were at the last review.
+    """
+
+    def __init__(self, chains: Chains, progress: Progress, positions: np.ndarray):
+        self.chains, self.progress, self.positions = chains, progress, positions
+        self.recipe, self.problem = chains.recipe, chains.problem
+        self.policy = HealthPolicy(self.recipe.unhealthy_chains, chains, progress.health)
+        steps = self.recipe.n_samples * self.recipe.n_thinning
+        self.allowance = Allowance(chains.adaptation, steps, self.problem.deadline)
+        self._seconds_per_step = 0.0  # not known before the second chunk: the first one compiles
+        self._last_time: float | None = None
+        self._call: tuple[str, int] | None = None
+        self._last_step = 0
+        self._planned_at = 0.0
+        self._start: np.ndarray | None = None
+
+    def phase(self) -> Phase:
+        """Give the present phase of the tuning with its present length."""
+        index, adaptation = self.progress.phase, self.chains.adaptation
+        phase, num_steps = adaptation.phases()[index], self.progress.steps[index]
+        thin = max(1, -(-num_steps // adaptation.max_kept)) if phase.thin else 0
+        return phase._replace(num_steps=num_steps, thin=thin)
+
+    @property
+    def is_in_first_phase(self) -> bool:
+        """Whether this is the phase whose length is free: that of the others follows from it."""
+        phase = self.phase()
+        return self.progress.phase == 0 and not phase.thin and not phase.measures_spread
+
+    @property
+    def sums_up(self) -> bool:
+        """Whether the validation rows are summed up in this phase, to see if it pays."""
+        return self.recipe.budget == "auto" and self.is_in_first_phase
+
+    def horizon(self) -> int:
+        """Give the step of the warm-up at which the energy target is at its end."""
+        total = 0
+        for phase, num_steps in zip(
+            self.chains.adaptation.phases(), self.progress.steps, strict=True
+        ):
+            if phase.thin:
+                break
+            total += num_steps
+            if phase.measures_spread:
+                break
+        return total + 1
+
+    def hear(self, report: ChunkReport) -> None:
+        """Count the steps of a chunk and its reverted ones, and see how long a step takes."""
+        progress, divergent = self.progress, np.asarray(report.stats.num_divergent)
+        call = (report.phase, report.first_step)
+        num_steps = report.step - (self._last_step if call == self._call else report.first_step)
+        self._call, self._last_step = call, report.step
+        now = self.problem.deadline.elapsed
+        if self._last_time is not None:
+            self._seconds_per_step = (now - self._last_time) / num_steps
+        self._last_time = now
+        progress.round_steps += num_steps
+        progress.round_divergent = (divergent + progress.round_divergent).tolist()
+        if report.phase != SAMPLING:
+            progress.num_divergent = (divergent + progress.num_divergent).tolist()
+
+    def is_late(self) -> bool:
+        """Whether the steps that fit into the time have to be counted anew."""
+        deadline = self.problem.deadline
+        if deadline.limit is None:
+            return False
+        return deadline.elapsed - self._planned_at >= _SLICE * deadline.limit
+
+    def tuning(self, state: Chain, unit: int) -> Chain:
+        """Look at the chains of a phase of the tuning, if a round has ended.
+
+        Parameters
+        ----------
+        state : Chain
+            All chains.
+        unit : int
+            Steps that ``progress.done`` counts as one.
+
+        Returns
+        -------
+        Chain
+            All chains, some of them maybe back at their start.
+        """
+        progress, phase = self.progress, self.phase()
+        if self._is_due(max(1, FIRST_STEPS // unit)):
+            # A step size that is at its cap once may just have met a single divergence.
+            is_at_cap = self.chains.tuned(state).is_at_cap
+            is_held = is_at_cap & np.asarray(progress.health.at_cap)
+            verdicts = judge_round(self._round(), self._positions_of(state), is_held)
+            progress.health.at_cap = is_at_cap.tolist()
+            where = f"After {progress.done * unit} steps of the phase {phase.name!r}"
+            state = self._apply(state, verdicts, where, can_restart=not phase.thin)
+            if self.sums_up:
+                self._judge_gain(state, unit)
+                state = state._replace(log_sum=jnp.full_like(state.log_sum, -jnp.inf))
+            self._begin_round(state)
+        if self.problem.deadline.limit is not None:
+            self._fit_to_time(unit)
+        return state
+
+    def end_phase(self, unit: int) -> None:
+        """Go on to the next phase of the tuning."""
+        progress = self.progress
+        progress.steps[progress.phase] = progress.done * unit
+        progress.phase += 1
+        progress.done = progress.reviewed = progress.small_gains = 0
+        progress.is_phase_over, progress.lppd = False, None
+
+    def begin_sampling(self, state: Chain) -> Chain:
+        """Forget what was summed up in the warm-up."""
+        planned = self.chains.adaptation.num_steps
+        if self.problem.deadline.limit is not None and sum(self.progress.steps) < planned:
+            self._note(f"The warm-up had {sum(self.progress.steps)} of {planned} steps.")
+        return state._replace(
+            divergent=jnp.zeros_like(state.divergent),
+            log_sum=jnp.full_like(state.log_sum, -jnp.inf),
+        )
+
+    def sampling(self, state: Chain, log_prob: np.ndarray, trace: FunctionTrace) -> Chain:
+        """Look at the chains while sampling, if a round has ended.
+
+        Parameters
+        ----------
+        state : Chain
+            All chains.
+        log_prob : array of shape (chains, rows)
+            Log of each chain's average probability of the validation rows.
+        trace : FunctionTrace
+            Their log probabilities by draw.
+        """
+        progress = self.progress
+        if not self._is_due(FIRST_DRAWS):
+            return state
+        gain = log_prob - self.log_prob_of_start()
+        if progress.done < _MIN_DRAWS_TO_COMPARE:
+            gain = np.zeros_like(gain)  # a few draws of one chain say little about its predictions
+        never = np.zeros(len(gain), dtype=bool)
+        verdicts = judge_round(self._round(), self._positions_of(state), never, gain)
+        where = f"After {progress.done} draws"
+        state = self._apply(state, verdicts, where, can_restart=False)
+        if self.recipe.budget == "auto":
+            effective = trace.num_effective(progress.health.kept())
+            gained = self._gain(log_prob)
+            if gained < self.recipe.min_gain and effective >= self.recipe.min_effective:
+                progress.ended_at = self.recipe.n_samples
+                self._note(
+                    f"Sampling ended after {progress.done} of {self.recipe.n_samples} draws: the "
+                    f"second half has gained {gained:.3f} nats per row, and all chains have "
+                    f"{effective:.0f} effective draws."
+                )
+        self._begin_round(state)
+        return state
+
+    def note_deadline(self) -> None:
+        """Say that the time has ended the sampling."""
+        most = self.recipe.n_samples
+        self._note(f"Sampling had time for {self.progress.done} of {most} draws.")
+
+    def log_prob_of_start(self) -> np.ndarray:
+        """Log probability of each validation row by each chain's start."""
+        if self._start is None:
+            self._start = self.chains.log_prob_of_start()
+        return self._start
+
+    def _is_due(self, first: int) -> bool:
+        progress = self.progress
+        return progress.done > progress.reviewed and is_review(progress.done, first)
+
+    def _positions_of(self, state: Chain) -> np.ndarray:
+        return np.asarray(state.kernel.position)[: self.problem.num_chains]
+
+    def _round(self) -> Round:
+        divergent = np.asarray(self.progress.round_divergent)
+        return Round(self.progress.round_steps, divergent, self.positions)
+
+    def _begin_round(self, state: Chain) -> None:
+        progress, num = self.progress, self.problem.num_chains
+        self.positions = self._positions_of(state).copy()
+        progress.reviewed, progress.round_steps = progress.done, 0
+        progress.round_divergent = [0] * num
+
+    def _apply(
+        self, state: Chain, verdicts: list[ChainVerdict], where: str, *, can_restart: bool
+    ) -> Chain:
+        state, notes = self.policy.apply(state, verdicts, where, can_restart=can_restart)
+        for note in notes:
+            self._note(note)
+        return state
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.progress.notes:
+            self.progress.notes.append(sentence)
+            self.problem.monitor.on_note(sentence)
+
+    def _gain(self, log_prob: np.ndarray) -> float:
+        """Give the gain of the pooled LPPD since the last round; infinite in the first one."""
+        before = self.progress.lppd
+        self.progress.lppd = pooled(log_prob[self.progress.health.kept()])
+        return np.inf if before is None else float(self.progress.lppd - before)
+
+    def _judge_gain(self, state: Chain, unit: int) -> None:
+        """End the first phase if twice as many steps have gained too little, twice in a row."""
+        progress = self.progress
+        log_sum = np.asarray(state.log_sum, dtype=np.float64)[: self.problem.num_chains]
+        gained = self._gain(log_sum - np.log(progress.done - progress.reviewed))
+        progress.small_gains = 0 if gained >= self.recipe.min_gain else progress.small_gains + 1
+        if progress.small_gains < _PATIENCE:
+            return
+        num_steps = progress.done * unit
+        progress.steps = shortened(self.chains.adaptation.phases(), num_steps)
+        self._note(
+            f"The warm-up ended after {sum(progress.steps)} of {self.chains.adaptation.num_steps} "
+            f"steps: twice as many have gained less than {self.recipe.min_gain:g} nats per row, "
+            "twice in a row."
+        )
+
+    def _fit_to_time(self, unit: int) -> None:
+        """Cut the phases of the tuning to the time that is left."""
+        progress, done = self.progress, self.progress.done * unit
+        self._planned_at = self.problem.deadline.elapsed
+        if not done and progress.phase == 0:
+            return  # a chunk at least, however short the time
+        if self.problem.deadline.has_passed(self.allowance.tuning_share()):
+            progress.is_phase_over = True
+        elif self.is_in_first_phase and not progress.small_gains >= _PATIENCE:
+            progress.steps = self.allowance.steps(done, self._seconds_per_step)

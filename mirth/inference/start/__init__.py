@@ -1,0 +1,1 @@
+"""Where chains begin: optimised networks, or points that are given."""

@@ -1,0 +1,1 @@
+"""What outlives the process: draws, checkpoints, run directories, and what identifies a run."""
