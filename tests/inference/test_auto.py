@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth.inference import Auto, Placement, auto, resolve_method
+from mirth.inference import Auto, Placement, resolve_method
+from mirth.inference.methods import auto
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

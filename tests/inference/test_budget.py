@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth.inference import Monitor, budget, reviews
+from mirth.inference import Monitor
 from mirth.inference.engine.deadline import Deadline
+from mirth.inference.run import budget, reviews
 from mirth.inference.run.budget import Allowance, FunctionTrace
 from mirth.samplers import MILETuner
 from tests.inference.test_run_folder import Stop, assert_same

@@ -12,11 +12,12 @@ import pytest
 
 import mirth
 from mirth.core.keys import Purpose
-from mirth.inference import Monitor, Placement, memory
+from mirth.inference import Monitor, Placement
 from mirth.inference.chains.chains import Chains, Recipe
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.engine.loop import kept_per_chunk
 from mirth.inference.problem import Problem
+from mirth.inference.run import memory
 from mirth.inference.run.memory import MemoryNeed, estimate_memory
 from mirth.inference.store.recorder import Recorder
 
@@ -115,7 +116,7 @@ def test_the_estimate_is_what_the_compiler_says(
 def test_the_draws_of_a_run_are_as_large_as_estimated(run: Any, unoptimised: None) -> None:
     posterior = run(n_samples=50)
     held = [*jax.tree.leaves(posterior.draws), *map(posterior.sample_stats.get, ("logdensity",))]
-    settings, problem = built((4,), num_chains=2, n_samples=50, n_warmup=30)
+    recipe, problem = built((4,), num_chains=2, n_samples=50, n_warmup=30)
     one_feature = mirth.Batch(jnp.ones((20, 1)), jnp.ones(20))
     problem = dataclasses.replace(problem, train=one_feature, validation=one_feature)
     need = estimate_memory(recipe, problem)

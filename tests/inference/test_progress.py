@@ -15,8 +15,9 @@ import pytest
 from rich.console import Console
 
 import mirth
-from mirth.inference import ChainsReport, Monitor, progress
+from mirth.inference import ChainsReport, Monitor
 from mirth.inference.engine.loop import ChunkReport, ChunkStats
+from mirth.inference.monitors import displays
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -45,8 +46,8 @@ def test_words_of_a_chunk() -> None:
 
 def test_lines_come_every_ten_seconds_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, clock = io.StringIO(), iter([0.0, 5.0, 9.9, 10.1, 11.0, 12.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    monitor = progress.LineMonitor(stream)
+    monkeypatch.setattr(displays.time, "monotonic", lambda: next(clock))
+    monitor = displays.LineMonitor(stream)
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)  # 0 s: the first
     monitor.on_chunk(report(10))
     monitor.on_chunk(report(20))
@@ -69,8 +70,8 @@ def test_the_bar_shows_phases_on_standard_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "xterm")
-    monitor = progress.make_monitor(1)
-    assert isinstance(monitor, progress.BarMonitor)
+    monitor = displays.make_monitor(1)
+    assert isinstance(monitor, displays.BarMonitor)
     monitor.on_start("This run needs little.")
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
     monitor.on_chunk(report(40, lppd=0.25))
@@ -94,7 +95,7 @@ def test_the_bar_shows_phases_on_standard_error(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_chains_are_shown_while_they_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monitor = progress.BarMonitor()
+    monitor = displays.BarMonitor()
 
     def shown() -> str:
         page = Console(width=80, file=io.StringIO())
@@ -118,7 +119,7 @@ def test_the_chains_are_shown_while_they_run_only(monkeypatch: pytest.MonkeyPatc
 
 def test_bars_of_phases_that_are_over_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monitor = progress.BarMonitor()
+    monitor = displays.BarMonitor()
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
     monitor.on_chunk(report(40))  # ends early
     sampling = ChainsReport("sampling", 10, 20, 5.0, 0.0, *[np.ones(2)] * 4)
@@ -133,7 +134,7 @@ def test_what_goes_to_a_pipe_stays_there(monkeypatch: pytest.MonkeyPatch) -> Non
     out, err = io.StringIO(), Terminal()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    monitor = progress.BarMonitor()
+    monitor = displays.BarMonitor()
     monitor.on_chunk(report())
     print("for the pipe")
     monitor.close()
@@ -183,8 +184,8 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
 
 
 def test_bars_in_a_notebook(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
-    monitor = progress.make_monitor(1)
-    assert isinstance(monitor, progress.BarMonitor)
+    monitor = displays.make_monitor(1)
+    assert isinstance(monitor, displays.BarMonitor)
     monitor.on_start("This run needs little.")
     monitor.on_epochs(np.array([3, 5]), np.array([1.0, 2.0]), 0.1)
     monitor.on_chunk(report(40))
@@ -205,8 +206,8 @@ def test_lines_in_a_notebook_without_widgets(
 ) -> None:
     monkeypatch.delitem(sys.modules, "ipywidgets")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monitor = progress.make_monitor(1)
-    assert isinstance(monitor, progress.LineMonitor)
+    monitor = displays.make_monitor(1)
+    assert isinstance(monitor, displays.LineMonitor)
     monitor.on_chunk(report(100))
     monitor.close()
     assert notebook.shown == []
@@ -215,7 +216,7 @@ def test_lines_in_a_notebook_without_widgets(
 
 @pytest.mark.parametrize(("num", "last"), [(16, "15"), (17, "1 more"), (40, "24 more")])
 def test_a_table_of_many_chains_is_short(num: int, last: str) -> None:
-    table = progress.chain_table({"step size": np.arange(num) / 8, "L": [None] * num})
+    table = displays.chain_table({"step size": np.arange(num) / 8, "L": [None] * num})
     numbers, steps, lengths = (list(column.cells) for column in table.columns)
     assert numbers[:16] == [str(k) for k in range(16)] and numbers[-1] == last
     assert table.row_count == min(num, 17)
@@ -227,16 +228,16 @@ def test_a_table_of_many_chains_is_short(num: int, last: str) -> None:
     [
         (0, True, Monitor),
         (False, False, Monitor),
-        (1, True, progress.BarMonitor),
-        (True, False, progress.LineMonitor),
-        (2, True, progress.LineMonitor),
+        (1, True, displays.BarMonitor),
+        (True, False, displays.LineMonitor),
+        (2, True, displays.LineMonitor),
     ],
 )
 def test_choice_of_the_display(
     monkeypatch: pytest.MonkeyPatch, verbose: int, is_terminal: bool, kind: type
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal() if is_terminal else io.StringIO())
-    assert type(progress.make_monitor(verbose)) is kind
+    assert type(displays.make_monitor(verbose)) is kind
 
 
 def test_silence_by_default(run: Any, capfd: pytest.CaptureFixture[str]) -> None:

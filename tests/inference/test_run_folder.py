@@ -195,7 +195,7 @@ def test_a_folder_of_something_else_is_left_alone(run: Any, tmp_path: Any) -> No
 def test_a_run_of_another_version(run: Any, tmp_path: Any) -> None:
     run(out=tmp_path)
     path = tmp_path / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 99'))
     with pytest.raises(ValueError, match="schema version 99"):
         run(out=tmp_path)
 
@@ -302,5 +302,5 @@ def test_the_store_is_written_in_whole_chunks(run: Any, base: Posterior, tmp_pat
 def test_descriptions_are_the_same_in_every_process() -> None:
     network = mirth.FunctionalNetwork(describe, differences)
     text = json.dumps(describe(mirth.Model(network, mirth.Normal())))
-    assert "run_folder.describe" in text and "0x" not in text
+    assert "identity.describe" in text and "0x" not in text
     assert describe({"a": (1, None), 2: object()}) == {"a": [1, None], "2": "<object object>"}

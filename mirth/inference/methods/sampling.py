@@ -84,7 +84,7 @@ class Sampling(Configurable):
     Examples
     --------
     >>> import mirth
-    >>> Sampling(kernel=mirth.SGLD(step_size=1e-5), n_warmup=500).n_samples
+    >>> Sampling(kernel=mirth.samplers.SGLD(step_size=1e-5), n_warmup=500).n_samples
     200
     """
 

@@ -55,6 +55,7 @@ def shortened(phases: Sequence[Phase], num_first: int) -> list[int]:
 
     Examples
     --------
+    >>> from mirth.samplers import MILETuner
     >>> shortened(MILETuner(num_steps=10_000).phases(), 400)
     [400, 50, 50]
     """
