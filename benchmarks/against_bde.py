@@ -26,7 +26,7 @@ from common import moment_scores, save_result, standardised_split
 
 MEMBERS = 10
 HIDDEN = (16, 16, 16, 16)
-BUDGETS = (500, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000)
+BUDGETS = (500, 1_000, 1_500, 2_000, 2_500, 3_000, 5_000, 10_000, 20_000, 50_000)
 
 
 def run_mirth(path: str, seed: int, warmup: int, sampling: int, thin: int, activation: str) -> None:

@@ -153,7 +153,9 @@ def _section_of(
     hints = typing.get_type_hints(method)
     for field in dataclasses.fields(method):
         if _is_function(hints[field.name]):
-            continue  # a file cannot hold one
+            if str not in typing.get_args(hints[field.name]):
+                continue  # a file cannot hold one
+            hints[field.name] = str  # but the names that stand for some
         if DeepEnsemble in typing.get_args(hints[field.name]):
             start = _section_of(DeepEnsemble)
             text = parameters(method)[field.name].text.partition(";")[0]  # no None in a file

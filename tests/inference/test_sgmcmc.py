@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth.core.schedules import Cyclical
+from mirth.core.schedules import Cyclical, Linear
 from mirth.inference import Placement, Posterior, resolve_method
 from mirth.samplers.scheduled import cycle
 from tests.inference.test_run_folder import Stop, assert_same
@@ -63,6 +63,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "n_cycles": (4, CYCLES),
     "exploration_fraction": (0.2, CYCLES),
     "friction": (0.2, {}),
+    "temperature": (0.5, {}),
     "use_validation_rows": (False, {}),
     "start": (dataclasses.replace(START, learning_rate=0.02), {}),
 }
@@ -93,6 +94,22 @@ def test_a_stopped_run_goes_on_to_the_same_draws(
     assert_same(sgmcmc(**options, out=tmp_path, chunk_steps=6), base)
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (Linear(0.01, 0.0001), {"schedule": "linear"}),
+        (lambda step, num_steps: 0.01 + 0.0 * step, {}),
+        (Cyclical(0.01, 0.0001, num_cycles=2, exploration_fraction=0.5), CYCLES),
+    ],
+    ids=["linear", "function", "cyclical"],
+)
+def test_a_schedule_is_taken_where_a_name_is(
+    sgmcmc: Callable[..., Posterior], given: Any, named: dict[str, Any]
+) -> None:
+    one, two = sgmcmc(schedule=given), sgmcmc(**named)
+    np.testing.assert_allclose(one.positions(), two.positions(), rtol=1e-5, atol=1e-6)
+
+
 def test_cycles_explore_before_they_sample() -> None:
     """All steps of a cycle together are those of the schedule, the hot ones first."""
     schedule = Cyclical(1.0, 0.1, num_cycles=2, exploration_fraction=0.5)
@@ -116,6 +133,7 @@ def test_names() -> None:
     [
         ({"kernel": "sgdl"}, "kernel='sgdl' is not known"),
         ({"schedule": "cosin"}, "schedule='cosin' is not known"),
+        ({"temperature": -1.0}, "temperature=-1"),
         ({"step_size": 0.0}, "step_size=0.0"),
         ({"step_size_end": -1.0}, "step_size_end=-1.0"),
         ({"friction": 0.0}, "friction=0.0"),

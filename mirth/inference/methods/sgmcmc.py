@@ -11,6 +11,7 @@ from mirth.core.schedules import Constant, Cosine, Cyclical, Linear
 from mirth.core.validation import (
     COUNT,
     NATURAL,
+    NON_NEGATIVE,
     POSITIVE,
     POSITIVE_OR_NONE,
     Range,
@@ -25,7 +26,7 @@ from mirth.inference.run.memory import announce_memory
 from mirth.inference.run.stages import ChainRun
 from mirth.inference.start.deep_ensemble import DeepEnsemble
 from mirth.inference.start.starts import resolve_start, starting_points
-from mirth.samplers import SGHMC, SGLD, Scheduled
+from mirth.samplers import SGHMC, SGLD, Schedule, Scheduled
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
@@ -66,14 +67,19 @@ class SGMCMC(Configurable):
         Step size of the warm-up, and the first one of the schedule.
     step_size_end : float, optional
         Last step size of the schedule; None means a hundredth of ``step_size``.
-    schedule : {"constant", "linear", "cosine", "cyclical"}, default="constant"
-        Step size over the sampling.
+    schedule : {"constant", "linear", "cosine", "cyclical"} or schedule, default="constant"
+        Step size over the sampling: a name, or one of ``mirth.core.schedules`` or any function of
+        the step and the number of steps. A function takes the place of ``step_size_end``,
+        ``n_cycles`` and ``exploration_fraction``.
     n_cycles : int, default=4
         Cycles of the cyclical schedule.
     exploration_fraction : float, default=0.33
         Share of each cycle that goes uphill without noise and gives no draws (cyclical).
     friction : float, default=0.05
         Share of the momentum that a step loses (Hamiltonian kernels).
+    temperature : float, default=1
+        Temperature T of the dynamics: they sample the posterior to the power 1/T, for T = 1 the
+        posterior; 0 leaves the noise out.
     use_validation_rows : bool, optional
         Condition the chains on the validation rows as well. None means True for data in memory and
         False for a stream, which cannot be joined with them.
@@ -111,6 +117,7 @@ class SGMCMC(Configurable):
         "n_cycles": COUNT,
         "exploration_fraction": Range(low=0, high=1, high_open=True),
         "friction": Range(low=0, high=1, low_open=True),
+        "temperature": NON_NEGATIVE,
     }
 
     kernel: str = "sghmc"
@@ -120,10 +127,11 @@ class SGMCMC(Configurable):
     batch_size: int = 256
     step_size: float = 1e-5
     step_size_end: float | None = None
-    schedule: str = "constant"
+    schedule: str | Schedule = "constant"
     n_cycles: int = 4
     exploration_fraction: float = 0.33
     friction: float = 0.05
+    temperature: float = 1.0
     use_validation_rows: bool | None = None
     unhealthy_chains: str = "keep"
     start: DeepEnsemble | Any = None
@@ -133,16 +141,20 @@ class SGMCMC(Configurable):
         check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
         check_name("kernel", self.kernel, KERNELS)
-        check_name("schedule", self.schedule, SCHEDULES)
+        if isinstance(self.schedule, type) or not callable(self.schedule):
+            check_name("schedule", self.schedule, SCHEDULES)
         check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
-        if self.schedule == "cyclical" and self.n_cycles > self.n_samples:
+        schedule = self._schedule()
+        if isinstance(schedule, Cyclical) and schedule.num_cycles > self.n_samples:
             raise ValueError(
-                f"n_cycles={self.n_cycles} must be at most n_samples={self.n_samples}: each cycle "
-                "gives a draw at least."
+                f"n_cycles={schedule.num_cycles} must be at most n_samples={self.n_samples}: each "
+                "cycle gives a draw at least."
             )
 
-    def _schedule(self) -> Constant | Linear | Cosine | Cyclical:
-        """Build the schedule."""
+    def _schedule(self) -> Schedule:
+        """Build the schedule, unless it is given."""
+        if callable(self.schedule):
+            return self.schedule
         first = self.step_size
         last = first / 100 if self.step_size_end is None else self.step_size_end
         if self.schedule == "cyclical":
@@ -155,17 +167,17 @@ class SGMCMC(Configurable):
         """Build the kernel with the step size of the warm-up."""
         if self.kernel in ("sgld", "psgld"):
             preconditioner = "rmsprop" if self.kernel == "psgld" else None
-            return SGLD(self.step_size, preconditioner=preconditioner)
+            return SGLD(self.step_size, self.temperature, preconditioner=preconditioner)
         is_adaptive = self.kernel == "adaptive-sghmc"
-        return SGHMC(self.step_size, self.friction, adaptive=is_adaptive)
+        return SGHMC(self.step_size, self.friction, self.temperature, adaptive=is_adaptive)
 
     def recipe(self, problem: Problem) -> Recipe:
         """Put together what is asked of the chains."""
-        if self.schedule == "cyclical":
+        schedule, steps = self._schedule(), self.n_samples * self.n_thinning
+        if isinstance(schedule, Cyclical):
             problem.refuse_stream("schedule='cyclical' takes many batches in one step, so it")
-        steps = self.n_samples * self.n_thinning
         return Recipe(
-            adaptation=Scheduled(self._kernel(), self.n_warmup, self._schedule(), steps),
+            adaptation=Scheduled(self._kernel(), self.n_warmup, schedule, steps),
             n_samples=self.n_samples,
             n_thinning=self.n_thinning,
             batch_size=self.batch_size,
