@@ -68,8 +68,8 @@ class SGMCMC(Configurable):
     step_size_end : float, optional
         Last step size of the schedule; None means a hundredth of ``step_size``.
     schedule : {"constant", "linear", "cosine", "cyclical"} or schedule, default="constant"
-        Step size over the sampling: a name, or one of ``mirth.core.schedules`` or any function of
-        the step and the number of steps. A function takes the place of ``step_size_end``,
+        Step size over the sampling; in Python also one of ``mirth.core.schedules``, or any function
+        of the step and the number of steps, which takes the place of ``step_size_end``,
         ``n_cycles`` and ``exploration_fraction``.
     n_cycles : int, default=4
         Cycles of the cyclical schedule.
