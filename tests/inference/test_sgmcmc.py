@@ -110,6 +110,12 @@ def test_a_schedule_is_taken_where_a_name_is(
     np.testing.assert_allclose(one.positions(), two.positions(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", [Linear, 3, None])
+def test_what_is_no_schedule_is_refused(schedule: Any) -> None:
+    with pytest.raises(TypeError, match="or a function of the step"):
+        mirth.SGMCMC(schedule=schedule)
+
+
 def test_cycles_explore_before_they_sample() -> None:
     """All steps of a cycle together are those of the schedule, the hot ones first."""
     schedule = Cyclical(1.0, 0.1, num_cycles=2, exploration_fraction=0.5)

@@ -198,7 +198,7 @@ def chains_of(model: mirth.Model, data: mirth.Dataset, **settings: Any) -> Chain
         raise Seen
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirth.inference.methods.smile.ChainRun.__init__", keep)
+        patch.setattr("mirth.inference.run.stages.ChainRun.__init__", keep)
         with pytest.raises(Seen):
             mirth.infer(model, data, mirth.SMILE(**(BASE | settings)), num_chains=1)
     return seen[0]

@@ -23,10 +23,9 @@ from mirth.inference.chains.chains import Chains, Recipe
 from mirth.inference.posterior import Posterior
 from mirth.inference.run.budget import BUDGETS
 from mirth.inference.run.health import POLICIES
-from mirth.inference.run.memory import announce_memory
-from mirth.inference.run.stages import ChainRun
+from mirth.inference.run.recipes import run_recipe
 from mirth.inference.start.deep_ensemble import DeepEnsemble
-from mirth.inference.start.starts import resolve_start, starting_points
+from mirth.inference.start.starts import resolve_start
 from mirth.samplers import MCLMC, SCHEMES, MILETuner, ThreePhases
 
 # Network of the default estimator, about 1 000 parameters, and what it was measured with.
@@ -260,6 +259,4 @@ class MILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         problem.refuse_stream("MILE")
-        announce_memory(self.recipe(problem.num_params), problem)
-        params, report = starting_points(self.start, problem)
-        return ChainRun(self.chains(problem, params), report).run()
+        return run_recipe(self.recipe(problem.num_params), self.start, problem)

@@ -19,13 +19,12 @@ from mirth.core.validation import (
     check_name,
     check_ranges,
 )
-from mirth.inference.chains.chains import Chains, Recipe
+from mirth.inference.chains.chains import Recipe
 from mirth.inference.posterior import Posterior
 from mirth.inference.run.health import POLICIES
-from mirth.inference.run.memory import announce_memory
-from mirth.inference.run.stages import ChainRun
+from mirth.inference.run.recipes import run_recipe
 from mirth.inference.start.deep_ensemble import DeepEnsemble
-from mirth.inference.start.starts import resolve_start, starting_points
+from mirth.inference.start.starts import resolve_start
 from mirth.samplers import Adaptation
 
 if TYPE_CHECKING:
@@ -139,10 +138,7 @@ class Sampling(Configurable):
 
     def run(self, problem: Problem) -> Posterior:
         """Find the starts, warm up, sample."""
-        recipe = self.recipe(problem)
-        announce_memory(recipe, problem)
-        params, report = starting_points(self.start, problem)
-        return ChainRun(Chains(recipe, problem, params), report).run()
+        return run_recipe(self.recipe(problem), self.start, problem)
 
 
 def check_kernel(kernel: Any) -> None:

@@ -19,13 +19,12 @@ from mirth.core.validation import (
     check_name,
     check_ranges,
 )
-from mirth.inference.chains.chains import Chains, Recipe
+from mirth.inference.chains.chains import Recipe
 from mirth.inference.posterior import Posterior
 from mirth.inference.run.health import POLICIES
-from mirth.inference.run.memory import announce_memory
-from mirth.inference.run.stages import ChainRun
+from mirth.inference.run.recipes import run_recipe
 from mirth.inference.start.deep_ensemble import DeepEnsemble
-from mirth.inference.start.starts import resolve_start, starting_points
+from mirth.inference.start.starts import resolve_start
 from mirth.samplers import SGHMC, SGLD, Schedule, Scheduled
 
 if TYPE_CHECKING:
@@ -141,8 +140,13 @@ class SGMCMC(Configurable):
         check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
         check_name("kernel", self.kernel, KERNELS)
-        if isinstance(self.schedule, type) or not callable(self.schedule):
+        if isinstance(self.schedule, str):
             check_name("schedule", self.schedule, SCHEDULES)
+        elif isinstance(self.schedule, type) or not callable(self.schedule):
+            raise TypeError(
+                f"schedule={self.schedule!r} must be a name ({', '.join(SCHEDULES)}) or a function "
+                "of the step and the number of steps, such as one of mirth.core.schedules."
+            )
         check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
         schedule = self._schedule()
         if isinstance(schedule, Cyclical) and schedule.num_cycles > self.n_samples:
@@ -187,7 +191,4 @@ class SGMCMC(Configurable):
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, warm up, sample."""
-        recipe = self.recipe(problem)
-        announce_memory(recipe, problem)
-        params, report = starting_points(self.start, problem)
-        return ChainRun(Chains(recipe, problem, params), report).run()
+        return run_recipe(self.recipe(problem), self.start, problem)

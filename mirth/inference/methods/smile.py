@@ -22,10 +22,9 @@ from mirth.core.validation import (
 from mirth.inference.chains.chains import Chains, Recipe
 from mirth.inference.posterior import Posterior
 from mirth.inference.run.health import POLICIES
-from mirth.inference.run.memory import announce_memory
-from mirth.inference.run.stages import ChainRun
+from mirth.inference.run.recipes import run_recipe
 from mirth.inference.start.deep_ensemble import DeepEnsemble
-from mirth.inference.start.starts import resolve_start, starting_points
+from mirth.inference.start.starts import resolve_start
 from mirth.samplers import (
     STEP_SIZE_RULES,
     STOCHASTIC_SCHEMES,
@@ -222,6 +221,4 @@ class SMILE(Configurable):
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, learn, sample."""
-        announce_memory(self.recipe(problem), problem)
-        params, report = starting_points(self.start, problem)
-        return ChainRun(self.chains(problem, params), report).run()
+        return run_recipe(self.recipe(problem), self.start, problem)

@@ -239,4 +239,4 @@ def announce_memory(recipe: Recipe, problem: Problem) -> None:
     sentence, advice = need.sentence(*free), need.advice(*free)
     problem.monitor.on_start(sentence)
     if advice is not None:
-        warnings.warn(f"{sentence} {advice}", MirthWarning, stacklevel=4)
+        warnings.warn(f"{sentence} {advice}", MirthWarning, stacklevel=5)
