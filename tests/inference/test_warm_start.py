@@ -14,9 +14,10 @@ from mirth.core.keys import Purpose, chain_keys
 from mirth.core.outcomes import Outcome
 from mirth.core.trees import tree_norm
 from mirth.core.types import Batch
-from mirth.inference import Monitor, Placement, WarmStartReport, warm_start
+from mirth.inference import Monitor, Placement, WarmStartReport
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.problem import Problem
+from mirth.inference.start import warm_start
 from mirth.inference.start.epochs import Optimisation, _shuffled
 from mirth.inference.store.recorder import Recorder
 
