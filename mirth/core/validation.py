@@ -42,7 +42,7 @@ def nearest_name(name: str, options: Iterable[str]) -> str | None:
 
 
 def find_name(argument: str, value: str, options: Iterable[str]) -> str:
-    """Find a name whatever its case, with ``-`` or ``_``; give it as it is known.
+    """Find a name whatever its case, with ``-``, ``_`` or a space; give it as it is known.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def find_name(argument: str, value: str, options: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+    return name.lower().replace("-", "_").replace(" ", "_")
 
 
 def check_name(argument: str, value: str, options: Iterable[str]) -> str:
