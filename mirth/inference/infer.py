@@ -171,8 +171,7 @@ def infer(
     >>> posterior.num_chains, posterior.num_draws
     (2, 5)
     """
-    configure_cpu_devices()
-    keep_compiled_programs()
+    _prepare_jax()
     method = resolve_method(method)
     numbers: dict[str, Any] = dict(num_chains=num_chains, first_chain=first_chain, seed=seed)
     sizes: dict[str, Any] = dict(chunk_steps=chunk_steps, data_block_size=data_block_size)
@@ -209,6 +208,12 @@ def infer(
         )
         posterior = method.run(problem)
     return _with_continuation(posterior, settings, recorder)
+
+
+def _prepare_jax() -> None:
+    """Set what JAX reads once, unless the user has."""
+    configure_cpu_devices()
+    keep_compiled_programs()
 
 
 def _with_continuation(

@@ -145,7 +145,7 @@ class ReleasedNoisyEnergy(NoisyEnergy):
     """
 
     def _is_learning(self, moment: Moment) -> Bool[Array, ""]:
-        return moment.is_tuning | True
+        return jnp.array(True)
 
     def _init_noise(self, position: Float[Array, " params"]) -> NoiseScale:
         """Begin with a variance of one."""

@@ -124,6 +124,14 @@ def test_the_draws_of_a_run_are_as_large_as_estimated(run: Any, unoptimised: Non
     assert need.host["draws"] == 2 * (sum(leaf.nbytes for leaf in held) + 2 * 2 * 50 * 4)
 
 
+def test_a_batch_is_all_that_is_active() -> None:
+    recipe, problem = built((8,), num_rows=5000)
+    whole = estimate_memory(recipe, problem).device["activations"]
+    for size, rows in ((50, 50), (10**6, 5020)):
+        need = estimate_memory(recipe._replace(batch_size=size), problem)
+        assert need.device["activations"] == pytest.approx(whole * rows / 5020)
+
+
 def test_the_sentence() -> None:
     need = MemoryNeed(
         {"data": GIB // 4, "draws": GIB}, {"activations": 300 * 2**20}, 2, on_host=True

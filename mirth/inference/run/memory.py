@@ -148,7 +148,8 @@ def estimate_memory(recipe: Recipe, problem: Problem) -> MemoryNeed:
     state = _state_bytes(recipe, num_params, problem.validation.y.shape[0])
     at_once = problem.chains_at_once()
     num_rows = rows.y.shape[0]
-    block = problem.choose_block_size(params, rows) or num_rows
+    block = recipe.batch_size or problem.choose_block_size(params, rows) or num_rows
+    block = min(block, num_rows)
     # Validation rows go through the network at once, but nothing is kept for a gradient.
     active = max(block, problem.validation.y.shape[0] // 2)
     held = tree_bytes((problem.train, problem.validation))

@@ -42,7 +42,7 @@ class GivenStart:
     """
 
     def __init__(self, params: Params):
-        self.params = jax.tree.map(lambda leaf: full_precision(leaf), params)
+        self.params = jax.tree.map(full_precision, params)
 
     @classmethod
     def of(cls, posterior: Posterior) -> GivenStart:
