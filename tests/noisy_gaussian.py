@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.random import fold_in, standard_normals
+from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.samplers import StepInfo
 
 K_SIGMA = 4.0

@@ -16,8 +16,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.special import digamma, polygamma
 
-from mirth.core.autocorrelation import effective_sample_size
 from mirth.core.types import Batch
+from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.model import MLP, HierarchicalNormalPrior, Likelihood, Model, NormalPrior, PriorMap
 from mirth.samplers import MCLMC, MILETuner, Phase
 

@@ -25,8 +25,10 @@ MAP = (
     ("cli",),
     ("experiments",),
     ("estimators", "report"),
-    ("inference", "prediction", "evaluation"),
+    ("results",),
+    ("inference", "prediction"),
     ("model", "data", "samplers"),
+    ("evaluation",),
     ("core",),
 )
 LEVEL = {part: level for level, line in enumerate(reversed(MAP)) for part in line}

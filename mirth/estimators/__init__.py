@@ -1,13 +1,13 @@
 """The scikit-learn face: estimators for tables."""
 
-from mirth.estimators.arviz_export import to_arviz
 from mirth.estimators.classifier import BNNClassifier
-from mirth.estimators.conformal import IntervalCalibration, SetCalibration
 from mirth.estimators.default_network import choose_layers
-from mirth.estimators.diagnostics import Diagnostics, diagnose
 from mirth.estimators.persistence import load
 from mirth.estimators.regressor import BNNRegressor
-from mirth.estimators.uncertainty import EntropySplit, VarianceSplit
+from mirth.results.arviz import to_arviz
+from mirth.results.conformal import IntervalCalibration, SetCalibration
+from mirth.results.diagnostics import Diagnostics, diagnose
+from mirth.results.uncertainty import EntropySplit, VarianceSplit
 
 __all__ = [
     "BNNClassifier",

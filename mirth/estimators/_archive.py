@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mirth.core.snapshots import DamagedFileError, Snapshot, read_record, write_snapshot
-from mirth.estimators._codec import encode
+from mirth.results.codec import encode
 
 FORMAT = "mirth model"
 SCHEMA_VERSION = 3

@@ -23,11 +23,7 @@ from mirth.estimators._checks import (
     text_explained,
 )
 from mirth.estimators._session import Session
-from mirth.estimators.arviz_export import arviz_tree
-from mirth.estimators.compression import CompressionReport, compress_posterior
 from mirth.estimators.default_network import choose_layers
-from mirth.estimators.diagnostics import Diagnostics, diagnose, judge
-from mirth.estimators.export import predictive_program, write_program
 from mirth.inference import (
     DeepEnsemble,
     Monitor,
@@ -38,6 +34,10 @@ from mirth.inference import (
 from mirth.inference.infer import RANGES
 from mirth.model import MLP, Likelihood, Model, Prior
 from mirth.prediction import make_predictive
+from mirth.results.arviz import arviz_tree
+from mirth.results.compression import CompressionReport, compress_posterior
+from mirth.results.diagnostics import Diagnostics, diagnose, judge
+from mirth.results.export import predictive_program, write_program
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,13 +15,13 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from mirth.core.validation import POSITIVE, check_name, find_name
 from mirth.estimators._base import BaseBNN
-from mirth.estimators.conformal import SetCalibration, credible_sets
-from mirth.estimators.export import summarize_classes
-from mirth.estimators.uncertainty import EntropySplit
 from mirth.inference import MILE, Monitor
 from mirth.model import Bernoulli, Likelihood, Prior
 from mirth.model.likelihoods import CLASSIFICATION, ClassLikelihood
 from mirth.prediction import CategoricalPredictive
+from mirth.results.conformal import SetCalibration, credible_sets
+from mirth.results.export import summarize_classes
+from mirth.results.uncertainty import EntropySplit
 
 
 class BNNClassifier(ClassifierMixin, BaseBNN):
@@ -297,7 +297,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         """Calibrate :meth:`predict_set` on rows that the fit has not seen.
 
         Its sets then hold the true class with at least the probability asked for, whatever the
-        model, for new rows that are exchangeable with these (:mod:`mirth.estimators.conformal`).
+        model, for new rows that are exchangeable with these (:mod:`mirth.results.conformal`).
         The other methods are not affected; another fit forgets the calibration.
 
         Parameters

@@ -13,9 +13,9 @@ from pathlib import Path
 from mirth.core.folders import check_marker, missing
 from mirth.core.snapshots import DamagedFileError, read_snapshot
 from mirth.estimators._archive import FORMAT, SCHEMA_VERSION
-from mirth.estimators._codec import decode
 from mirth.estimators.classifier import BNNClassifier
 from mirth.estimators.regressor import BNNRegressor
+from mirth.results.codec import decode
 
 CLASSES: dict[str, type[BNNRegressor] | type[BNNClassifier]] = {
     "BNNRegressor": BNNRegressor,

@@ -16,13 +16,13 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from mirth.core.validation import check_int
 from mirth.estimators._base import BaseBNN
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
-from mirth.estimators.conformal import IntervalCalibration
-from mirth.estimators.export import summarize_target
-from mirth.estimators.uncertainty import VarianceSplit
 from mirth.inference import MILE, Monitor
 from mirth.model import Likelihood, Prior
 from mirth.prediction import Predictive
 from mirth.prediction.checks import check_levels
+from mirth.results.conformal import IntervalCalibration
+from mirth.results.export import summarize_target
+from mirth.results.uncertainty import VarianceSplit
 
 
 class BNNRegressor(RegressorMixin, BaseBNN):
@@ -281,7 +281,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         """Calibrate :meth:`predict_interval` on rows that the fit has not seen.
 
         Its intervals then hold the target with at least the probability asked for, whatever the
-        model, for new rows that are exchangeable with these (:mod:`mirth.estimators.conformal`).
+        model, for new rows that are exchangeable with these (:mod:`mirth.results.conformal`).
         The other methods are not affected; another fit forgets the calibration.
 
         Parameters

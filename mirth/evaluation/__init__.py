@@ -4,7 +4,6 @@ All of them take anything that ``numpy.asarray`` reads, JAX arrays included, com
 and know nothing of networks or samplers.
 """
 
-from mirth.core.verdicts import summarize_health
 from mirth.evaluation.calibration import (
     PitHistogram,
     ReliabilityCurve,
@@ -37,6 +36,7 @@ from mirth.evaluation.scores import (
     rmse,
     running_lppd,
 )
+from mirth.evaluation.verdicts import summarize_health
 
 __all__ = [
     "ChainDiagnostics",

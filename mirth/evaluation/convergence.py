@@ -15,9 +15,9 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from mirth.core.autocorrelation import effective_sample_size as geyer_ess
 from mirth.core.validation import check_int
 from mirth.evaluation._arrays import as_native, check_axes, column_blocks
+from mirth.evaluation.autocorrelation import effective_sample_size as geyer_ess
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from numpy.typing import ArrayLike
 
 from mirth.core.outcomes import ChainVerdict
 from mirth.core.validation import check_real
-from mirth.core.verdicts import (
+from mirth.evaluation._arrays import as_float, as_native, as_real, check_same_shape
+from mirth.evaluation.verdicts import (
     DIVERGING_ABOVE,
     FROZEN_BELOW,
     STANDARD_ERRORS,
     TOLERANCE,
     first_verdict,
 )
-from mirth.evaluation._arrays import as_float, as_native, as_real, check_same_shape
 
 
 def relative_displacement(flat: ArrayLike) -> Float[np.ndarray, " chains"]:

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from mirth.core.autocorrelation import effective_sample_size
-from mirth.core.moments import Moments, init_moments, update_moments, variance
 from mirth.core.validation import COUNT, FRACTION, NATURAL, POSITIVE, Range, check_ranges
+from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.samplers.adaptation import Phase, StepInfo
+from mirth.samplers.moments import Moments, init_moments, update_moments, variance
 
 _XI_FLOOR = 1e-8
 _XI_CEILING = 1e30

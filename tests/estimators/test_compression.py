@@ -13,7 +13,7 @@ import pytest
 
 import mirth
 from mirth.estimators import BNNClassifier, BNNRegressor
-from mirth.estimators.compression import compress_posterior, exchange
+from mirth.results.compression import compress_posterior, exchange
 
 
 @pytest.fixture(scope="module")

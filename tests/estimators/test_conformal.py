@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from mirth import BNNClassifier, BNNRegressor
 from mirth.estimators import load
-from mirth.estimators.conformal import (
+from mirth.results.conformal import (
     IntervalCalibration,
     SetCalibration,
     as_levels,

@@ -27,9 +27,9 @@ from mirth.core.outcomes import ChainVerdict
 from mirth.data import Standardizer
 from mirth.estimators import BNNClassifier, BNNRegressor, load
 from mirth.estimators._archive import CLASS_NAMES
-from mirth.estimators._codec import decode, encode
 from mirth.estimators.persistence import CLASSES
 from mirth.inference import Posterior, TuningReport, WarmStartReport
+from mirth.results.codec import decode, encode
 
 K, T, ROWS = 2, 20, 30
 X = np.random.default_rng(1).normal(3.0, 2.0, (ROWS, 2))

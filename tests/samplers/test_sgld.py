@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from noisy_gaussian import K_SIGMA, advance, assert_variance, noisy_gaussian, start, variance_of
 from targets import log_gamma
 
-from mirth.core.autocorrelation import effective_sample_size
+from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.samplers import SGLD
 
 EPS = float(np.finfo(np.float32).eps)

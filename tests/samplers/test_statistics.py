@@ -25,7 +25,7 @@ from targets import (
     sample_tuned,
 )
 
-from mirth.core.autocorrelation import effective_sample_size
+from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.samplers import SCHEMES, MILETuner
 
 ENERGY_VARIANCE = 1e-4

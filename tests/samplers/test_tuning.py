@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mirth.core.autocorrelation import effective_sample_size
+from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.samplers import MCLMC, MCLMCState, MILETuner, Phase, StepInfo
 
 DIMENSION = 7

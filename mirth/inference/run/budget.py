@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mirth.core.autocorrelation import effective_sample_size
+from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.inference.engine.deadline import Deadline
 from mirth.samplers import Adaptation, Phase
 

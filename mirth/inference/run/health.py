@@ -12,7 +12,7 @@ import numpy as np
 
 from mirth.core.keys import Purpose
 from mirth.core.outcomes import ChainVerdict, Outcome, SamplingError
-from mirth.core.verdicts import (
+from mirth.evaluation.verdicts import (
     DIVERGING_ABOVE,
     FROZEN_BELOW,
     STANDARD_ERRORS,

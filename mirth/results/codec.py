@@ -22,9 +22,9 @@ import mirth.inference
 import mirth.model
 from mirth.core.outcomes import ChainVerdict
 from mirth.core.stored import StoredArray
-from mirth.estimators.compression import CompressionReport
-from mirth.estimators.conformal import IntervalCalibration, SetCalibration
-from mirth.estimators.diagnostics import Diagnostics
+from mirth.results.compression import CompressionReport
+from mirth.results.conformal import IntervalCalibration, SetCalibration
+from mirth.results.diagnostics import Diagnostics
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mirth.core.moments import init_moments, update_moments, variance
+from mirth.samplers.moments import init_moments, update_moments, variance
 
 
 @jax.jit

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mirth.core.autocorrelation import effective_sample_size
+from mirth.evaluation.autocorrelation import effective_sample_size
 
 
 def autoregressive(correlation, shape, seed=0):
