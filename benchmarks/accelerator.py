@@ -35,7 +35,7 @@ def chain_steps_per_second(hidden: tuple[int, ...], members: int, seconds: float
     y = jnp.sin(x[:, 0]) + 0.1 * x[:, 1]
     model = mirth.Model(mirth.MLP(hidden, num_outputs=2), mirth.Normal())
     unravel = ravel_pytree(model.init(key, x))[1]
-    sampler = mirth.MCLMC(step_size=1e-3, L=10.0)
+    sampler = mirth.samplers.MCLMC(step_size=1e-3, L=10.0)
 
     def logdensity_fn(shared):
         batch = Batch(shared[0].T, shared[1])

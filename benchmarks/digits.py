@@ -35,7 +35,9 @@ def main() -> None:
     train, validation, test = (
         mirth.Dataset(images[rows], y[rows]) for rows in np.split(order, ends)
     )
-    network = mirth.ResNet7(num_outputs=10, mean=float(train.x.mean()), std=float(train.x.std()))
+    network = mirth.networks.ResNet7(
+        num_outputs=10, mean=float(train.x.mean()), std=float(train.x.std())
+    )
     model = mirth.Model(network, mirth.Categorical(num_classes=10))
     method = mirth.SMILE(
         n_warmup=args.warmup,

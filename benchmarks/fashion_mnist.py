@@ -76,7 +76,9 @@ def main() -> None:
     if args.full:
         vars(args).update(FULL)
     train, validation, test = split(args.data / "fashion_mnist", args.seed)
-    network = mirth.LeNet(num_outputs=10, mean=float(train.x.mean()), std=float(train.x.std()))
+    network = mirth.networks.LeNet(
+        num_outputs=10, mean=float(train.x.mean()), std=float(train.x.std())
+    )
     model = mirth.Model(network, mirth.Categorical(num_classes=10))
     start = mirth.DeepEnsemble(
         learning_rate=1e-3, weight_decay=0.02, max_epochs=args.epochs, patience=args.patience

@@ -21,16 +21,16 @@ import mirth
 from mirth.data import load_benchmark
 
 PRIORS: dict[str, Any] = {
-    "normal": mirth.NormalPrior(),
-    "laplace": mirth.LaplacePrior(),
-    "student_t": mirth.StudentTPrior(),
-    "cauchy": mirth.CauchyPrior(),
-    "fan_in": mirth.FanInNormalPrior(),
-    "hierarchical": mirth.HierarchicalNormalPrior(),
-    "horseshoe": mirth.HorseshoePrior(),
-    "regularised_horseshoe": mirth.RegularisedHorseshoePrior(),
-    "map: first layer horseshoe": mirth.PriorMap(
-        {"0.weight": mirth.RegularisedHorseshoePrior(), "*": mirth.NormalPrior()}
+    "normal": mirth.priors.NormalPrior(),
+    "laplace": mirth.priors.LaplacePrior(),
+    "student_t": mirth.priors.StudentTPrior(),
+    "cauchy": mirth.priors.CauchyPrior(),
+    "fan_in": mirth.priors.FanInNormalPrior(),
+    "hierarchical": mirth.priors.HierarchicalNormalPrior(),
+    "horseshoe": mirth.priors.HorseshoePrior(),
+    "regularised_horseshoe": mirth.priors.RegularisedHorseshoePrior(),
+    "map: first layer horseshoe": mirth.priors.PriorMap(
+        {"0.weight": mirth.priors.RegularisedHorseshoePrior(), "*": mirth.priors.NormalPrior()}
     ),
 }
 

@@ -45,7 +45,7 @@ class StepSizes(mirth.Monitor):
         self.steps: list[int] = []
         self.sizes: list[float] = []
 
-    def on_chunk(self, report: mirth.ChainsReport) -> None:
+    def on_chunk(self, report: mirth.monitors.ChainsReport) -> None:
         self.steps.append(report.first_step + report.step)
         self.sizes.append(float(np.median(report.step_size)))
 
@@ -174,7 +174,8 @@ def main() -> None:
     parser.add_argument("--save", help="name of the result file")
     args = parser.parse_args()
     model = mirth.Model(
-        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal()
+        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"),
+        mirth.likelihoods.HomoscedasticNormal(),
     )
     train, validation, _ = split(args.set, args.data, args.seeds[0])
     start = mirth.infer(

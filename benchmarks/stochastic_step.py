@@ -29,10 +29,11 @@ RNG = np.random.default_rng(0)
 def cases() -> dict[str, tuple[mirth.Model, mirth.Dataset, int, int]]:
     """Give model, rows, batch size and steps of a measurement."""
     images = RNG.normal(size=(6000, 28, 28, 1))
-    lenet = mirth.Model(mirth.LeNet(num_outputs=10), mirth.Categorical(num_classes=10))
+    lenet = mirth.Model(mirth.networks.LeNet(num_outputs=10), mirth.Categorical(num_classes=10))
     x = RNG.normal(size=(12_000, 12))
     mlp = mirth.Model(
-        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal()
+        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"),
+        mirth.likelihoods.HomoscedasticNormal(),
     )
     return {
         "LeNet, 512": (lenet, mirth.Dataset(images, RNG.integers(0, 10, 6000)), 512, 20),

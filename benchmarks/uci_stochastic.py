@@ -69,7 +69,8 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore", mirth.MirthWarning)
     model = mirth.Model(
-        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"), mirth.HomoscedasticNormal()
+        mirth.MLP((16, 16, 16), num_outputs=1, activation="relu"),
+        mirth.likelihoods.HomoscedasticNormal(),
     )
     table = []
     for name in args.sets:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1] / "mirth"
 # __main__) lists the public names and stands above everything.
 MAP = (
     ("",),
+    ("likelihoods", "methods", "monitors", "networks", "priors"),
     ("cli",),
     ("experiments",),
     ("estimators", "report"),

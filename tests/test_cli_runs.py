@@ -432,14 +432,14 @@ def test_every_value_reaches_the_estimator(
     mirth.experiments.start_run(config, tmp_path / "run", verbose=2)
     parameters = found["estimator"].get_params(deep=False)
     events, server = parameters.pop("monitors")
-    assert isinstance(events, mirth.TensorBoardMonitor)
-    assert isinstance(server, mirth.MLflowMonitor)
+    assert isinstance(events, mirth.monitors.TensorBoardMonitor)
+    assert isinstance(server, mirth.monitors.MLflowMonitor)
     assert (events.folder, server.run_name) == (tmp_path / "run" / "tensorboard", "run")
     assert parameters == {
         "hidden_layer_sizes": (5, 4),
         "activation": "tanh",
         "likelihood": "homoscedastic",
-        "prior": mirth.LaplacePrior(scale=0.5),
+        "prior": mirth.priors.LaplacePrior(scale=0.5),
         "method": mirth.MILE(n_warmup=7, start=mirth.DeepEnsemble(patience=3)),
         "n_members": 3,
         "validation_fraction": 0.3,

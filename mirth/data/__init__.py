@@ -1,5 +1,6 @@
 """What a model is conditioned on: data sets, splits, scaling, tables, examples."""
 
+from mirth.core.types import Batch
 from mirth.data.batches import EpochBatches
 from mirth.data.columns import TRUSTED_TYPES, check_columns, column_kinds, make_preprocessor
 from mirth.data.dataset import Dataset
@@ -19,6 +20,7 @@ from mirth.data.tables import read_table, split_target, task_of
 __all__ = [
     "TRUSTED_TYPES",
     "ArrayStream",
+    "Batch",
     "BatchStream",
     "Dataset",
     "EpochBatches",

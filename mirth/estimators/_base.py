@@ -182,7 +182,7 @@ class BaseBNN(BaseEstimator):
             if tail and isinstance(value, str):
                 raise ValueError(
                     f"{name} cannot be set, because {head}={value!r} is a name; give an object, "
-                    f"such as method=mirth.MILE() or prior=mirth.NormalPrior()."
+                    f"such as method=mirth.MILE() or prior=mirth.priors.NormalPrior()."
                 )
         return super().set_params(**params)
 
@@ -313,7 +313,7 @@ class BaseBNN(BaseEstimator):
 
         An estimator keeps no targets, so the rows are given: those of the fit, for leave-one-out
         scores and checks of the posterior predictive. Groups and variables are those of
-        :func:`mirth.to_arviz`; labels are given as positions in ``classes_``.
+        :func:`mirth.results.to_arviz`; labels are given as positions in ``classes_``.
 
         Parameters
         ----------

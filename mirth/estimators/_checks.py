@@ -22,7 +22,7 @@ def resolve_prior(prior: Any) -> Prior:
     if not isinstance(prior, Prior):
         raise TypeError(
             f"prior={prior!r} must be a name ({', '.join(PRIORS)}) or a prior object such as "
-            "mirth.NormalPrior(scale=0.5)."
+            "mirth.priors.NormalPrior(scale=0.5)."
         )
     return prior
 

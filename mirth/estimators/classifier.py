@@ -42,13 +42,13 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         have relu, which is as good for classes, not for regressions (``docs/performance.md``).
     likelihood : {"categorical", "bernoulli", "ordinal"} or object, default="categorical"
         Distribution of the label: any classes, two classes with one output, or classes in their
-        sorted order with learnt thresholds. An object such as ``mirth.Ordinal(num_classes=4)``
-        must have the right number of classes.
+        sorted order with learnt thresholds. An object such as
+        ``mirth.likelihoods.Ordinal(num_classes=4)`` must have the right number of classes.
     prior : str or prior object, default="normal"
         Prior of the weights and biases: one of normal, laplace, student_t, cauchy, fan_in,
         horseshoe, regularised_horseshoe and hierarchical, or an object such as
-        ``mirth.NormalPrior(scale=...)``, whose fields can be searched as ``prior__scale``;
-        ``mirth.PriorMap`` gives each array a prior of its own.
+        ``mirth.priors.NormalPrior(scale=...)``, whose fields can be searched as ``prior__scale``;
+        ``mirth.priors.PriorMap`` gives each array a prior of its own.
     method : str or method object, default="mile"
         How the posterior is found: one of auto, mile, psmile, smile, psmile-naive, smile-naive,
         sgld, psgld, csgld, sghmc, adaptive-sghmc and deep_ensemble, or an object such as
@@ -76,7 +76,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Limit of the time of ``fit`` in seconds, or as ``"10min"``; the warm-up and the draws are
         cut to it, so the result depends on the machine.
     monitors : sequence of Monitor, optional
-        Who else hears of the progress, such as :class:`mirth.TensorBoardMonitor`.
+        Who else hears of the progress, such as :class:`mirth.monitors.TensorBoardMonitor`.
     draws_store : str or path, optional
         Where the draws of the run directory go: another folder, or a URL such as
         ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and the protocol's own package, here
@@ -210,7 +210,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         if not isinstance(likelihood, ClassLikelihood):
             raise TypeError(
                 f"likelihood={likelihood!r} must be a name ({', '.join(CLASSIFICATION)}) or an "
-                "object such as mirth.Ordinal(num_classes=4)."
+                "object such as mirth.likelihoods.Ordinal(num_classes=4)."
             )
         if likelihood.num_classes != num_classes:
             raise ValueError(

@@ -49,13 +49,13 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Distribution of the target: one of normal, homoscedastic, student_t, laplace, quantile
         (real numbers), log_normal, gamma (positive), poisson, negative_binomial (counts), beta
         (rates) and multivariate_normal (several targets), or an object such as
-        ``mirth.StudentT(min_scale=...)``. With several targets that of a single one is taken for
-        each of them; ``mirth.Independent((...))`` has different ones.
+        ``mirth.likelihoods.StudentT(min_scale=...)``. With several targets that of a single one is
+        taken for each of them; ``mirth.likelihoods.Independent((...))`` has different ones.
     prior : str or prior object, default="normal"
         Prior of the weights and biases: one of normal, laplace, student_t, cauchy, fan_in,
         horseshoe, regularised_horseshoe and hierarchical, or an object such as
-        ``mirth.NormalPrior(scale=...)``, whose fields can be searched as ``prior__scale``;
-        ``mirth.PriorMap`` gives each array a prior of its own.
+        ``mirth.priors.NormalPrior(scale=...)``, whose fields can be searched as ``prior__scale``;
+        ``mirth.priors.PriorMap`` gives each array a prior of its own.
     method : str or method object, default="mile"
         How the posterior is found: one of auto, mile, psmile, smile, psmile-naive, smile-naive,
         sgld, psgld, csgld, sghmc, adaptive-sghmc and deep_ensemble, or an object such as
@@ -83,7 +83,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Limit of the time of ``fit`` in seconds, or as ``"10min"``; the warm-up and the draws are
         cut to it, so the result depends on the machine.
     monitors : sequence of Monitor, optional
-        Who else hears of the progress, such as :class:`mirth.TensorBoardMonitor`.
+        Who else hears of the progress, such as :class:`mirth.monitors.TensorBoardMonitor`.
     draws_store : str or path, optional
         Where the draws of the run directory go: another folder, or a URL such as
         ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and the protocol's own package, here

@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from mirth.core.folders import finite
 from mirth.core.validation import check_int
 from mirth.data import train_validation_split
-from mirth.estimators import BNNClassifier, BNNRegressor, Diagnostics
+from mirth.estimators import BNNClassifier, BNNRegressor
 from mirth.evaluation import chainwise_lppd
 from mirth.experiments.forecasts import (
     Forecast,
@@ -21,6 +21,7 @@ from mirth.experiments.forecasts import (
     logistic_regression,
 )
 from mirth.report import Column, Table
+from mirth.results import Diagnostics
 
 LINEAR, ENSEMBLE, SAMPLED = "linear model", "deep ensemble", "MILE"
 """Names of the methods, in the order of the tables."""

@@ -1,8 +1,8 @@
 """The configuration of a run on a table, checked as a whole before anything starts.
 
 The fields of methods and priors, their defaults and descriptions are those of their classes, such
-as :class:`mirth.MILE` and :class:`mirth.NormalPrior`; ranges are those of the classes that use the
-values. Nothing of it is written a second time here.
+as :class:`mirth.MILE` and :class:`mirth.priors.NormalPrior`; ranges are those of the classes that
+use the values. Nothing of it is written a second time here.
 """
 
 from __future__ import annotations

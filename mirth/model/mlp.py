@@ -104,7 +104,7 @@ class MLP:
             shapes = jax.tree.map(jnp.shape, x)
             raise ValueError(
                 f"MLP needs x of shape (data, features), got {shapes}; flatten each row with "
-                "x.reshape(len(x), -1), or use a network for images such as mirth.LeNet."
+                "x.reshape(len(x), -1), or use a network for images such as mirth.networks.LeNet."
             )
         sizes = self.widths(x.shape[1])
         shapes = list(zip(sizes[1:], sizes[:-1], strict=True))

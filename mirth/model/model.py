@@ -64,7 +64,7 @@ class Model:
         if not isinstance(self.network, Network):
             raise TypeError(
                 f"network={self.network!r} must have the methods init(key, x) and "
-                "apply(params, x); wrap two plain functions in mirth.FunctionalNetwork."
+                "apply(params, x); wrap two plain functions in mirth.networks.FunctionalNetwork."
             )
 
     def init(self, key: Key, x: PyTree[Array]) -> Params:

@@ -4,6 +4,7 @@ Everything here takes a :class:`~mirth.Posterior` of :func:`~mirth.infer`, or th
 distribution of its draws, and needs no estimator; the estimators' methods call the same functions.
 """
 
+from mirth.core.outcomes import ChainVerdict
 from mirth.results.arviz import to_arviz
 from mirth.results.compression import CompressionReport, compress_posterior
 from mirth.results.conformal import IntervalCalibration, SetCalibration
@@ -11,6 +12,7 @@ from mirth.results.diagnostics import Diagnostics, diagnose
 from mirth.results.uncertainty import EntropySplit, VarianceSplit
 
 __all__ = [
+    "ChainVerdict",
     "CompressionReport",
     "Diagnostics",
     "EntropySplit",

@@ -79,7 +79,7 @@ def to_arviz(
     >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
     >>> data = mirth.Dataset(x, x[:, 0])
     >>> posterior = mirth.infer(model, data, "deep_ensemble", num_chains=2)
-    >>> tree = mirth.to_arviz(posterior, data, n_rows=10)
+    >>> tree = mirth.results.to_arviz(posterior, data, n_rows=10)
     >>> tree["posterior"]["mean"].shape
     (2, 1, 10)
     """

@@ -1,4 +1,24 @@
-"""Markov kernels and what adapts them. They see only a log density: no network, no data set."""
+"""Markov kernels and what adapts them. They see only a log density: no network, no data set.
+
+A kernel is a frozen pytree whose numbers are leaves, so that another step size compiles nothing:
+``init(position, logdensity_fn, key)`` gives its state and ``step(key, state, logdensity_fn)`` the
+next one, with what happened on the way. :class:`MCLMC` and :class:`StochasticMCLMC` are
+microcanonical, :class:`SGLD` and :class:`SGHMC` the stochastic-gradient samplers that they are
+compared with. An :class:`Adaptation` owns what is learnt during the warm-up (:class:`ThreePhases`,
+:class:`NoisyEnergy`, :class:`Scheduled`). ``docs/extending.md`` writes a sampler from nothing and
+runs it on a table.
+
+Examples
+--------
+>>> import jax, jax.numpy as jnp
+>>> sampler = MCLMC(step_size=0.5, L=2.0)
+>>> density = lambda x: -0.5 * jnp.sum(x**2)
+>>> key = jax.random.key(0)
+>>> state = sampler.init(jnp.zeros(3), density, key)
+>>> state, info = jax.jit(lambda key, state: sampler.step(key, state, density))(key, state)
+>>> bool(info.is_divergent)
+False
+"""
 
 from mirth.samplers.adaptation import Adaptation, Moment, Phase, StepInfo, Tuned
 from mirth.samplers.energy_guard import EnergyGuard, GuardDecision, GuardState

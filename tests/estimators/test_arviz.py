@@ -89,14 +89,14 @@ def test_posterior_with_a_dataset(regressor: BNNRegressor, table: Table) -> None
     """The same numbers in scaled units, and a deep ensemble, which has no statistics."""
     X, y = table
     data = mirth.Dataset(regressor.x_scaler_.transform(X), regressor.y_scaler_.transform(y))
-    tree = mirth.to_arviz(regressor.posterior_, data)
+    tree = mirth.results.to_arviz(regressor.posterior_, data)
     scale = regressor.y_scaler_.scale[0]
     np.testing.assert_allclose(
         tree["log_likelihood"]["y"] - np.log(scale),
         regressor.to_arviz(X, y)["log_likelihood"]["y"],
         atol=1e-4,
     )
-    start = mirth.to_arviz(regressor.posterior_.start_as_posterior(), data, n_rows=3)
+    start = mirth.results.to_arviz(regressor.posterior_.start_as_posterior(), data, n_rows=3)
     assert set(start.children) == GROUPS - {"sample_stats"}
 
 

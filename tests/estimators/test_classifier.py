@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth import BNNClassifier, BNNRegressor, ChainVerdict
-from mirth.estimators import EntropySplit
+from mirth import BNNClassifier, BNNRegressor
+from mirth.results import ChainVerdict, EntropySplit
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

@@ -133,7 +133,7 @@ def test_other_likelihoods(regressor: BNNRegressor, tmp_path: Path) -> None:
         )
         return other
 
-    two = variant(mirth.Independent((mirth.Normal(), mirth.Laplace())), 2)
+    two = variant(mirth.likelihoods.Independent((mirth.Normal(), mirth.likelihoods.Laplace())), 2)
     two.export(tmp_path / "two.stablehlo", quantiles=(0.1, 0.9))
     program = jax_export.deserialize(bytearray((tmp_path / "two.stablehlo").read_bytes()))
     found = program.call(np.float32(x))
@@ -142,7 +142,7 @@ def test_other_likelihoods(regressor: BNNRegressor, tmp_path: Path) -> None:
     np.testing.assert_allclose(found["std"], dist.std(), rtol=1e-4)
     np.testing.assert_allclose(found["quantiles"], dist.quantile([0.1, 0.9]), rtol=1e-3, atol=1e-3)
 
-    gamma = variant(mirth.Gamma(), 1)
+    gamma = variant(mirth.likelihoods.Gamma(), 1)
     with pytest.raises(ValueError, match="need SciPy, .* give quantiles="):
         gamma.export(tmp_path / "gamma.stablehlo")
     gamma.export(tmp_path / "gamma.stablehlo", quantiles=())

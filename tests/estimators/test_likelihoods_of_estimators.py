@@ -104,8 +104,10 @@ def test_a_change_of_units_is_exact(tiny: dict[str, Any]) -> None:
 def test_one_likelihood_for_each_of_several_targets(tiny: dict[str, Any]) -> None:
     y = np.c_[TARGETS["laplace"], TARGETS["poisson"]]
     same = BNNRegressor(**tiny).fit(X, y)
-    assert same.model_.likelihood == mirth.Independent((mirth.Normal(),) * 2)
-    mixed = mirth.Independent((mirth.Laplace(), mirth.Poisson()))
+    assert same.model_.likelihood == mirth.likelihoods.Independent((mirth.Normal(),) * 2)
+    mixed = mirth.likelihoods.Independent(
+        (mirth.likelihoods.Laplace(), mirth.likelihoods.Poisson())
+    )
     reg = BNNRegressor(**tiny, likelihood=mixed).fit(X, y)
     assert reg.y_scaler_.scale[1] == 1.0 and reg.y_scaler_.mean[1] == 0.0
     median = reg.predict_quantiles(X, 0.5)
@@ -116,7 +118,7 @@ def test_one_likelihood_for_each_of_several_targets(tiny: dict[str, Any]) -> Non
 def test_nested_parameters_and_persistence(tiny: dict[str, Any], tmp_path: Any) -> None:
     from mirth.estimators import load
 
-    reg = BNNRegressor(**tiny, likelihood=mirth.AsymmetricLaplace())
+    reg = BNNRegressor(**tiny, likelihood=mirth.likelihoods.AsymmetricLaplace())
     reg.set_params(likelihood__level=0.9).fit(X, TARGETS["quantile"])
     assert reg.model_.likelihood.level == 0.9
     reg.save(tmp_path / "model")
@@ -143,10 +145,25 @@ BAD: list[tuple[Any, Any, type, str]] = [
     ("gamma", X[:, 0], ValueError, r"Gamma takes positive numbers"),
     ("beta", 2 + X[:, 0], ValueError, r"Beta takes numbers between 0 and 1"),
     ("multivariate_normal", X[:, 0], ValueError, r"needs y of shape \(rows, targets\)"),
-    (mirth.MultivariateNormal(num_targets=3), X, ValueError, r"takes 3 targets per row"),
-    (mirth.Independent((mirth.Normal(),)), X[:, 0], ValueError, r"takes 1 targets per row"),
+    (
+        mirth.likelihoods.MultivariateNormal(num_targets=3),
+        X,
+        ValueError,
+        r"takes 3 targets per row",
+    ),
+    (
+        mirth.likelihoods.Independent((mirth.Normal(),)),
+        X[:, 0],
+        ValueError,
+        r"takes 1 targets per row",
+    ),
     ("normal", np.c_[X[:, 0], np.ones(60)], ValueError, r"y\[:, 1\] is constant \(1 in all 60"),
-    (mirth.Bernoulli(), X[:, 0], TypeError, r"must be a name .*or an object such as mirth.Normal"),
+    (
+        mirth.likelihoods.Bernoulli(),
+        X[:, 0],
+        TypeError,
+        r"must be a name .*or an object such as mirth.Normal",
+    ),
     ("poison", X[:, 0], ValueError, r"did you mean 'poisson'"),
 ]
 
@@ -165,7 +182,7 @@ def test_bernoulli_has_two_classes(tiny: dict[str, Any]) -> None:
 
 
 def test_names_are_found_whatever_their_case() -> None:
-    assert resolve_likelihood("Student-T", ()) == mirth.StudentT()
+    assert resolve_likelihood("Student-T", ()) == mirth.likelihoods.StudentT()
     assert resolve_likelihood("MULTIVARIATE-NORMAL", (2,)).target_shape == (2,)
     assert resolve_prior("Student-t") == PRIORS["student_t"]()
     assert resolve_method("DEEP-ensemble") == mirth.DeepEnsemble()

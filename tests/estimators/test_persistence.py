@@ -39,7 +39,7 @@ def made_up(estimator: Any, likelihood: mirth.Normal | Any, *, tuned: bool = Tru
     """Give an estimator the attributes of a fit."""
     rng = np.random.default_rng(0)
     network = mirth.MLP((4,), num_outputs=likelihood.num_outputs, activation="tanh")
-    model = mirth.Model(network, likelihood, mirth.NormalPrior(scale=0.7))
+    model = mirth.Model(network, likelihood, mirth.priors.NormalPrior(scale=0.7))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 2))))
     draws = jax.tree.map(lambda s: rng.normal(size=(K, T, *s.shape)).astype(np.float32), shapes)
     numbers = rng.normal(size=(6, K))
@@ -265,7 +265,7 @@ def own(**parts: Any) -> BNNRegressor:
         (lambda: regressor().set_params(likelihood=Own()), "likelihood holds .*Own.*pickle"),
         (lambda: own(likelihood=Own()), "posterior/model/likelihood holds .*Own.*pickle"),
         (
-            lambda: own(network=mirth.FunctionalNetwork(lambda k, x: x, lambda p, x: x)),
+            lambda: own(network=mirth.networks.FunctionalNetwork(lambda k, x: x, lambda p, x: x)),
             "posterior/model/network/init holds <function",
         ),
         (lambda: type("Mine", (BNNRegressor,), {})(), "the estimator is a Mine; only BNNReg"),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth import BNNRegressor, ChainVerdict
+from mirth import BNNRegressor
 from mirth.data.examples import GAP, RANGE, heteroscedastic_gap, true_quantities
+from mirth.results import ChainVerdict
 
 
 @pytest.fixture(scope="module")

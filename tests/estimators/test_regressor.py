@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import mirth
-from mirth import BNNRegressor, ChainVerdict, MirthWarning
-from mirth.estimators import VarianceSplit
+from mirth import BNNRegressor, MirthWarning
+from mirth.results import ChainVerdict, VarianceSplit
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -230,7 +230,7 @@ CHANGES: dict[str, Any] = {
     "hidden_layer_sizes": (4, 4),
     "activation": "tanh",
     "likelihood": "homoscedastic",
-    "prior": mirth.NormalPrior(scale=0.1),
+    "prior": mirth.priors.NormalPrior(scale=0.1),
     "method": "mile",
     "n_members": 1,
     "validation_fraction": 0.3,
@@ -278,7 +278,7 @@ def test_the_target_may_keep_its_units(table: Table, tiny: dict[str, Any]) -> No
 
 
 def test_likelihood_objects(table: Table, tiny: dict[str, Any]) -> None:
-    likelihood = mirth.HomoscedasticNormal(link="exp")
+    likelihood = mirth.likelihoods.HomoscedasticNormal(link="exp")
     reg = BNNRegressor(**tiny, likelihood=likelihood).fit(*table)
     assert reg.model_.likelihood == likelihood
     noise = reg.predict_uncertainty(table[0]).aleatoric

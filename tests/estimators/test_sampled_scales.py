@@ -15,10 +15,14 @@ from mirth.model import PRIORS
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 Table = tuple[np.ndarray, np.ndarray]
-MAP = mirth.PriorMap(
-    {"0.weight": mirth.RegularisedHorseshoePrior(), "0.bias": mirth.FanInNormalPrior(),
-     "*.weight": mirth.HorseshoePrior(), "*": mirth.HierarchicalNormalPrior(scale=0.5)}
-)  # fmt: skip
+MAP = mirth.priors.PriorMap(
+    {
+        "0.weight": mirth.priors.RegularisedHorseshoePrior(),
+        "0.bias": mirth.priors.FanInNormalPrior(),
+        "*.weight": mirth.priors.HorseshoePrior(),
+        "*": mirth.priors.HierarchicalNormalPrior(scale=0.5),
+    }
+)
 
 
 def weights_of(estimator: BNNRegressor, params: Any, num_axes: int) -> Any:
@@ -80,6 +84,8 @@ def test_a_map_in_a_run_directory_and_saved(
 def test_a_map_that_does_not_fit_is_named_before_the_fit(
     short: dict[str, Any], table: Table
 ) -> None:
-    prior = mirth.PriorMap({"*.weights": mirth.NormalPrior(), "*": mirth.NormalPrior()})
+    prior = mirth.priors.PriorMap(
+        {"*.weights": mirth.priors.NormalPrior(), "*": mirth.priors.NormalPrior()}
+    )
     with pytest.raises(ValueError, match=r"matches no parameter; did you mean '\*.weight'"):
         BNNRegressor(**short, prior=prior).fit(*table)

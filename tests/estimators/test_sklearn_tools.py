@@ -44,7 +44,7 @@ def test_clone_copies_the_parameters_and_nothing_else(
 
 
 def test_parameters_of_the_method_are_reachable() -> None:
-    reg = BNNRegressor(method=mirth.MILE(n_warmup=100), prior=mirth.NormalPrior())
+    reg = BNNRegressor(method=mirth.MILE(n_warmup=100), prior=mirth.priors.NormalPrior())
     params = reg.get_params()
     assert params["method__n_warmup"] == 100
     assert params["method__start__learning_rate"] == mirth.DeepEnsemble().learning_rate
@@ -115,7 +115,7 @@ def test_grid_search_over_the_parts(table: Table) -> None:
         (8,),
         method=mirth.MILE(n_warmup=100, n_samples=5, n_thinning=2, start=start),
         likelihood=mirth.Normal(),
-        prior=mirth.NormalPrior(),
+        prior=mirth.priors.NormalPrior(),
         n_members=1,
         random_state=0,
     )

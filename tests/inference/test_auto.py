@@ -56,7 +56,7 @@ def test_choice(settings: Any, name: str, why: str) -> None:
 
 
 def test_a_stream_is_for_batches() -> None:
-    posterior = infer(mirth.ArrayStream(X, X[:, 0]), {"validation": DATA})
+    posterior = infer(mirth.data.ArrayStream(X, X[:, 0]), {"validation": DATA})
     assert posterior.notes == ("pSMILE: the data are a stream.",)
 
 

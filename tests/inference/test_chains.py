@@ -49,7 +49,7 @@ def test_shapes_and_reports(base: Posterior, data: mirth.Dataset) -> None:
 
 def test_statistics_belong_to_the_draws(base: Posterior, data: mirth.Dataset) -> None:
     # The chains condition on all 40 rows, whatever the order.
-    batch = mirth.Batch(jnp.asarray(data.x), jnp.asarray(data.y))
+    batch = mirth.data.Batch(jnp.asarray(data.x), jnp.asarray(data.y))
     draws = jax.tree.map(lambda leaf: leaf[2, 7], base.draws)
     expected = float(base.model.log_density(draws, batch))
     # A sum of 40 terms of order 1 in float32: 40 roundings of 1e-7 of the result at most.
@@ -140,7 +140,7 @@ def test_each_loop_compiles_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_validation_rows_condition_the_chains_or_not(run: Any, data: mirth.Dataset) -> None:
     seen, unseen = (run(use_validation_rows=flag) for flag in (True, False))
-    batch = mirth.Batch(jnp.asarray(data.x), jnp.asarray(data.y))
+    batch = mirth.data.Batch(jnp.asarray(data.x), jnp.asarray(data.y))
     all_rows = [
         float(p.model.log_density(jax.tree.map(lambda leaf: leaf[0, 0], p.draws), batch))
         for p in (seen, unseen)
@@ -154,8 +154,8 @@ def test_validation_rows_condition_the_chains_or_not(run: Any, data: mirth.Datas
     )
 
 
-def linear_network(num_outputs: int) -> mirth.FunctionalNetwork:
-    return mirth.FunctionalNetwork(
+def linear_network(num_outputs: int) -> mirth.networks.FunctionalNetwork:
+    return mirth.networks.FunctionalNetwork(
         init=lambda key, x: {"w": 0.1 * jax.random.normal(key, (x.shape[1], num_outputs))},
         apply=lambda params, x: x @ params["w"],
     )
@@ -170,7 +170,7 @@ def small_run(model: mirth.Model, data: mirth.Dataset, **options: Any) -> Poster
 
 
 def test_any_network(data: mirth.Dataset) -> None:
-    model = mirth.Model(linear_network(1), mirth.HomoscedasticNormal())
+    model = mirth.Model(linear_network(1), mirth.likelihoods.HomoscedasticNormal())
     posterior = small_run(model, data)
     assert posterior.draws["network"]["w"].shape == (2, 5, 1, 1)
     assert posterior.draws["shared"].shape == (2, 5, 1)
@@ -188,7 +188,7 @@ def test_weights_count_as_repetitions(data: mirth.Dataset) -> None:
     rows = np.repeat(np.arange(40), weights.astype(int))
     x, y = np.concatenate([data.x[rows], held.x]), np.concatenate([data.y[rows], held.y])
     draw = jax.tree.map(lambda leaf: leaf[1, -1], posterior.draws)
-    expected = float(model.log_density(draw, mirth.Batch(jnp.asarray(x), jnp.asarray(y))))
+    expected = float(model.log_density(draw, mirth.data.Batch(jnp.asarray(x), jnp.asarray(y))))
     # 70 terms of order 1 in float32: 70 roundings of 1e-7 of the result at most.
     assert posterior.sample_stats["logdensity"][1, -1] == pytest.approx(expected, rel=7e-6)
 
@@ -208,7 +208,7 @@ def test_a_network_with_wrong_outputs_is_refused(data: mirth.Dataset) -> None:
         small_run(model, data)
 
 
-class BrokenPrior(mirth.NormalPrior):
+class BrokenPrior(mirth.priors.NormalPrior):
     def log_prob(self, params: Any) -> Any:
         return super().log_prob(params) * jnp.nan
 

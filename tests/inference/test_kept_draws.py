@@ -93,9 +93,9 @@ def test_wrong_values() -> None:
         infer(draws_dtype="float8")
     with pytest.raises(TypeError, match="keep must give arrays of type float32, but n is int32"):
         infer(keep=lambda params: {"n": jnp.zeros(2, jnp.int32)})
-    huge = mirth.FunctionalNetwork(
+    huge = mirth.networks.FunctionalNetwork(
         lambda key, x: {"w": jnp.full((3, 2), 1e5)}, lambda p, x: x @ p["w"][:2] * 1e-5
     )
-    model = mirth.Model(huge, mirth.Normal(), mirth.NormalPrior(scale=1e6))
+    model = mirth.Model(huge, mirth.Normal(), mirth.priors.NormalPrior(scale=1e6))
     with pytest.raises(mirth.SamplingError, match="draws_dtype='float16' ends at 65504"):
         infer(model=model, draws_dtype="float16")

@@ -37,10 +37,10 @@ def built(
     **options: Any,
 ) -> tuple[Recipe, Problem]:
     model = mirth.Model(mirth.MLP(hidden, num_outputs=2, activation=activation), mirth.Normal())
-    batch = mirth.Batch(jnp.ones((num_rows, 3)), jnp.ones(num_rows))
+    batch = mirth.data.Batch(jnp.ones((num_rows, 3)), jnp.ones(num_rows))
     placement = Placement(tuple(jax.local_devices()[:num_devices]), sequential)
     method = mirth.MILE(n_warmup=n_warmup, n_samples=n_samples, n_thinning=1, max_params=20)
-    held = mirth.Batch(jnp.ones((20, 3)), jnp.ones(20))
+    held = mirth.data.Batch(jnp.ones((20, 3)), jnp.ones(20))
     problem = Problem(
         model, batch, held, num_chains, 0, placement, Monitor(), Recorder(), Deadline(), **options
     )
@@ -117,7 +117,7 @@ def test_the_draws_of_a_run_are_as_large_as_estimated(run: Any, unoptimised: Non
     posterior = run(n_samples=50)
     held = [*jax.tree.leaves(posterior.draws), *map(posterior.sample_stats.get, ("logdensity",))]
     recipe, problem = built((4,), num_chains=2, n_samples=50, n_warmup=30)
-    one_feature = mirth.Batch(jnp.ones((20, 1)), jnp.ones(20))
+    one_feature = mirth.data.Batch(jnp.ones((20, 1)), jnp.ones(20))
     problem = dataclasses.replace(problem, train=one_feature, validation=one_feature)
     need = estimate_memory(recipe, problem)
     # Two copies while they are joined, and two statistics more.

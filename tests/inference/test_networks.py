@@ -25,7 +25,7 @@ SHORT = mirth.MILE(
     n_thinning=1,
     start=mirth.DeepEnsemble(learning_rate=0.01, max_epochs=10, batch_size=32),
 )
-NETWORK = mirth.LeNet(
+NETWORK = mirth.networks.LeNet(
     num_outputs=3, channels=(3, 4), kernel_size=3, hidden_layer_sizes=(8,), mean=4.9, std=6.0
 )
 
@@ -119,9 +119,9 @@ class Equinox(eqx.Module):
 @pytest.mark.parametrize(
     "network",
     [
-        mirth.FlaxLinenNetwork(Linen()),
-        mirth.FlaxNnxNetwork(Nnx),
-        mirth.EquinoxNetwork(Equinox),
+        mirth.networks.FlaxLinenNetwork(Linen()),
+        mirth.networks.FlaxNnxNetwork(Nnx),
+        mirth.networks.EquinoxNetwork(Equinox),
     ],
     ids=["linen", "nnx", "equinox"],
 )

@@ -27,7 +27,7 @@ def chosen(
     num_rows: int, *, network: Any = NETWORK, sequential: bool = True, **options: Any
 ) -> Any:
     model = mirth.Model(network, mirth.Normal())
-    rows = mirth.Batch(jnp.ones((num_rows, 9)), jnp.ones(num_rows))
+    rows = mirth.data.Batch(jnp.ones((num_rows, 9)), jnp.ones(num_rows))
     params = jax.eval_shape(model.init, jax.random.key(0), rows.x)
     placement = Placement(tuple(jax.local_devices()[:2]), sequential)
     return Problem(

@@ -300,7 +300,7 @@ def test_the_store_is_written_in_whole_chunks(run: Any, base: Posterior, tmp_pat
 
 
 def test_descriptions_are_the_same_in_every_process() -> None:
-    network = mirth.FunctionalNetwork(describe, differences)
+    network = mirth.networks.FunctionalNetwork(describe, differences)
     text = json.dumps(describe(mirth.Model(network, mirth.Normal())))
     assert "identity.describe" in text and "0x" not in text
     assert describe({"a": (1, None), 2: object()}) == {"a": [1, None], "2": "<object object>"}

@@ -177,7 +177,7 @@ def test_bad_arguments_are_named(fields: dict[str, Any], error: type, text: str)
 
 
 def test_a_stream_needs_batches(model: mirth.Model, data: mirth.Dataset) -> None:
-    stream = mirth.ArrayStream(data.x, data.y)
+    stream = mirth.data.ArrayStream(data.x, data.y)
     with pytest.raises(TypeError, match=r"batch_size=None\) needs all rows"):
         mirth.infer(model, stream, mirth.Sampling(**BASE), validation=data)
     method = mirth.Sampling(**(BASE | {"batch_size": 8}))

@@ -44,7 +44,7 @@ def infer(data: Any, **options: Any) -> mirth.Posterior:
 
 @pytest.fixture(scope="module")
 def posterior() -> mirth.Posterior:
-    return infer(mirth.ArrayStream(X, Y))
+    return infer(mirth.data.ArrayStream(X, Y))
 
 
 def test_a_stream_gives_the_posterior_of_its_rows(posterior: mirth.Posterior) -> None:
@@ -61,7 +61,7 @@ def test_a_stream_gives_the_posterior_of_its_rows(posterior: mirth.Posterior) ->
 def test_chunks_and_interruptions_change_nothing(
     posterior: mirth.Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = mirth.ArrayStream(X, Y)
+    stream = mirth.data.ArrayStream(X, Y)
     chunks = infer(stream, chunk_steps=11)
     np.testing.assert_array_equal(chunks.positions(), posterior.positions())
     monkeypatch.setattr("mirth.inference.engine.feed._MAX_BLOCK_STEPS", 5)
@@ -69,13 +69,13 @@ def test_chunks_and_interruptions_change_nothing(
     blocks = infer(stream, out=tmp_path / "run")  # goes on
     np.testing.assert_array_equal(blocks.positions(), posterior.positions())
     with pytest.raises(Exception, match="stream"):
-        infer(mirth.ArrayStream(X, -Y), out=tmp_path / "run")
+        infer(mirth.data.ArrayStream(X, -Y), out=tmp_path / "run")
 
 
 def test_the_next_block_is_read_ahead() -> None:
     read: list[int] = []
 
-    class Counted(mirth.ArrayStream):
+    class Counted(mirth.data.ArrayStream):
         def _read(self, *arguments: Any) -> Any:
             for number, batch in enumerate(super()._read(*arguments)):
                 read.append(number)
@@ -87,7 +87,7 @@ def test_the_next_block_is_read_ahead() -> None:
     assert feed._coming is not None
     feed._coming[1].result()
     assert len(read) == 2 * feed.steps
-    again = Feed(mirth.ArrayStream(X, Y), 32, 0, placement()).block(1)
+    again = Feed(mirth.data.ArrayStream(X, Y), 32, 0, placement()).block(1)
     np.testing.assert_array_equal(again.y, feed.block(1).y)
 
 
@@ -102,7 +102,7 @@ def test_a_loader_and_a_transformation() -> None:
             MODEL, data, mirth.DeepEnsemble(max_epochs=30, learning_rate=0.05, transform=transform),
             num_chains=1, validation=HELD, placement=placement(),
         ).warm_start.validation_loss[0]
-        for data, transform in ((mirth.BatchStream(batches, 200), None), (HELD, blind))
+        for data, transform in ((mirth.data.BatchStream(batches, 200), None), (HELD, blind))
     )  # fmt: skip
     # Whoever sees no inputs is left with the spread of y: 1.8 nats, not -0.5.
     assert seeing < 0.5 and blinded > 1.2
@@ -129,14 +129,14 @@ def test_what_a_stream_cannot_do(
     method: Any, options: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        mirth.infer(MODEL, mirth.ArrayStream(X, Y), method, **({"validation": HELD} | options))
+        mirth.infer(MODEL, mirth.data.ArrayStream(X, Y), method, **({"validation": HELD} | options))
 
 
 def test_a_batch_that_breaks_while_the_chains_run() -> None:
     broken = Y.copy()
     broken[7] = np.inf
     with pytest.raises(ValueError, match=r"Batch \d+ of the stream: y holds 1 value"):
-        infer(mirth.ArrayStream(X, broken))
+        infer(mirth.data.ArrayStream(X, broken))
 
 
 def test_a_transformation_must_be_a_function() -> None:

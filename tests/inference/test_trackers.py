@@ -21,7 +21,7 @@ from mirth.inference.monitors import trackers
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
-def report(step: int = 40, first_step: int = 0, **fields: Any) -> mirth.ChainsReport:
+def report(step: int = 40, first_step: int = 0, **fields: Any) -> mirth.monitors.ChainsReport:
     chains = {
         "step_size": np.array([0.1, 0.2, 0.4]),
         "L": np.array([1.0, 2.0, 3.0]),
@@ -29,7 +29,9 @@ def report(step: int = 40, first_step: int = 0, **fields: Any) -> mirth.ChainsRe
         "num_divergent": np.array([0, 2, 3]),
     }
     head = {"phase": "sampling", "step": step, "num_steps": 100, "steps_per_second": 20.0}
-    return mirth.ChainsReport(**(head | {"lppd": -1.25} | chains | fields), first_step=first_step)
+    return mirth.monitors.ChainsReport(
+        **(head | {"lppd": -1.25} | chains | fields), first_step=first_step
+    )
 
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -55,7 +57,7 @@ def read_events(folder: Path) -> tuple[Curves, list[tuple[int, str]]]:
 
 
 def test_events_of_a_report(tmp_path: Path) -> None:
-    monitor = mirth.TensorBoardMonitor(tmp_path / "new" / "events")
+    monitor = mirth.monitors.TensorBoardMonitor(tmp_path / "new" / "events")
     monitor.on_start("This run needs little.")
     monitor.on_note("Before the chains.")
     monitor.on_epochs(np.array([3, 7, 5]), np.array([1.0, np.inf, 2.0]), 0.1)
@@ -100,7 +102,7 @@ def test_events_of_a_report(tmp_path: Path) -> None:
 
 
 def test_nothing_finite_is_nothing_written(tmp_path: Path) -> None:
-    monitor = mirth.TensorBoardMonitor(tmp_path)
+    monitor = mirth.monitors.TensorBoardMonitor(tmp_path)
     none = np.full(3, np.nan)
     monitor.on_epochs(np.zeros(2, int), np.full(2, np.inf), 0.1)
     monitor.on_chunk(report(lppd=-math.inf, step_size=none, L=none, energy_error=none * np.inf))
@@ -113,7 +115,7 @@ def test_nothing_finite_is_nothing_written(tmp_path: Path) -> None:
 def test_steps_of_a_run_grow_over_its_phases(run: Any, tmp_path: Path) -> None:
     posterior = run(
         num_chains=3, n_warmup=20, n_samples=10, chunk_steps=8,
-        monitors=[mirth.TensorBoardMonitor(tmp_path)],
+        monitors=[mirth.monitors.TensorBoardMonitor(tmp_path)],
     )  # fmt: skip
     curves, _ = read_events(tmp_path)
     # The phases have 16, 2 and 2 steps; then come 10 draws.
@@ -127,12 +129,12 @@ def test_steps_of_a_run_grow_over_its_phases(run: Any, tmp_path: Path) -> None:
 
 def test_steps_go_on_where_a_run_is_taken_up(run: Any, tmp_path: Path) -> None:
     class Stopping(mirth.Monitor):
-        def on_chunk(self, report: mirth.ChainsReport) -> None:
+        def on_chunk(self, report: mirth.monitors.ChainsReport) -> None:
             if report.phase == "sampling":
                 raise KeyboardInterrupt
 
     options = {"n_warmup": 20, "n_samples": 10, "chunk_steps": 8, "checkpoint_seconds": 0.0}
-    tracker = mirth.TensorBoardMonitor(tmp_path / "events")
+    tracker = mirth.monitors.TensorBoardMonitor(tmp_path / "events")
     with pytest.raises(KeyboardInterrupt):
         run(out=tmp_path / "run", monitors=[tracker, Stopping()], **options)
     run(out=tmp_path / "run", monitors=[tracker], **options)
@@ -147,7 +149,9 @@ def test_a_disk_that_cannot_be_written_loses_no_run(run: Any, tmp_path: Path) ->
     plain = run(n_warmup=10, n_samples=3)
     with pytest.warns(mirth.MirthWarning, match="TensorBoardMonitor is told no more.*FileExists"):
         tracked = run(
-            n_warmup=10, n_samples=3, monitors=[mirth.TensorBoardMonitor(tmp_path / "events")]
+            n_warmup=10,
+            n_samples=3,
+            monitors=[mirth.monitors.TensorBoardMonitor(tmp_path / "events")],
         )
     np.testing.assert_array_equal(tracked.positions(), plain.positions())
 
@@ -158,7 +162,7 @@ def test_one_warning_and_then_silence(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     real = tensorboardX.RecordWriter
     monkeypatch.setattr(tensorboardX, "RecordWriter", lambda path: real("/dev/full"))
-    monitor = mirth.TensorBoardMonitor(tmp_path)
+    monitor = mirth.monitors.TensorBoardMonitor(tmp_path)
     monitor.on_chunk(report(10))
     worker = monitor._worker
     assert worker is not None
@@ -181,7 +185,7 @@ def test_a_server_that_never_answers_does_not_hold_the_run(
     answer = threading.Event()
     monkeypatch.setattr(trackers, "_SECONDS_TO_CLOSE", 0.01)
     monkeypatch.setattr(trackers._EventFile, "numbers", lambda *_: answer.wait())
-    monitor = mirth.TensorBoardMonitor(tmp_path)
+    monitor = mirth.monitors.TensorBoardMonitor(tmp_path)
     for step in range(2000):
         monitor.on_chunk(report(step))
     with pytest.warns(mirth.MirthWarning, match="TimeoutError"):
@@ -190,7 +194,7 @@ def test_a_server_that_never_answers_does_not_hold_the_run(
 
 
 def test_a_tracker_is_copied_with_an_estimator(tmp_path: Path) -> None:
-    monitor = mirth.TensorBoardMonitor(tmp_path)
+    monitor = mirth.monitors.TensorBoardMonitor(tmp_path)
     monitor.on_note("One.")
     monitor.close()
     other = copy.deepcopy(monitor)
@@ -264,14 +268,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
 
 
 def test_mlflow(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monitor = mirth.MLflowMonitor("houses", "prices", "http://localhost:5000")
+    monitor = mirth.monitors.MLflowMonitor("houses", "prices", "http://localhost:5000")
     monitor.on_chunk(report(first_step=60))
     monitor.on_note("Chain 2 diverges.")
     monitor.on_note("x" * 6000)
     monitor.on_end(np.zeros(1500))
     monitor.close()
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "others")
-    monitor = mirth.MLflowMonitor()
+    monitor = mirth.monitors.MLflowMonitor()
     monitor.on_note("Chain 3 diverges.")
     monitor.close()
     assert server.experiments == {"Default": "0", "prices": "1", "others": "2"}
@@ -289,7 +293,7 @@ def test_mlflow_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", exc_type=ImportError)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = (tmp_path / "server").as_uri()
-    monitor = mirth.MLflowMonitor("houses", "prices", uri)
+    monitor = mirth.monitors.MLflowMonitor("houses", "prices", uri)
     monitor.on_epochs(np.array([3, 7]), np.array([1.0, np.inf]), 0.1)
     monitor.on_chunk(report(first_step=60))
     monitor.on_note("Chain 2 diverges.")

@@ -102,10 +102,10 @@ def test_every_row_is_in_every_epoch(train: mirth.Dataset, batch_size: int) -> N
 
 def test_the_last_row_counts_in_the_weights() -> None:
     """One linear weight, batches of 2 and 1: plain arithmetic gives what Adam has to see."""
-    network = mirth.FunctionalNetwork(
+    network = mirth.networks.FunctionalNetwork(
         init=lambda key, x: {"w": jnp.zeros((1, 1))}, apply=lambda p, x: x @ p["w"]
     )
-    model = mirth.Model(network, mirth.HomoscedasticNormal(min_scale=1e-3))
+    model = mirth.Model(network, mirth.likelihoods.HomoscedasticNormal(min_scale=1e-3))
     x = np.array([[1.0], [2.0], [3.0]])
     # Only one of the three rows pulls at the weight; if it is left out, nothing moves.
     for pulling in range(3):
@@ -193,7 +193,7 @@ def test_weight_decay_shrinks_weights_but_not_the_noise(
 ) -> None:
     """A likelihood that does not depend on anything leaves weight decay as the only force."""
 
-    class Indifferent(mirth.HomoscedasticNormal):
+    class Indifferent(mirth.likelihoods.HomoscedasticNormal):
         def log_prob(self, outputs: Any, y: Any) -> Any:
             return 0.0 * outputs[..., 0]
 

@@ -70,18 +70,18 @@ def with_statistics(kind: str) -> Any:
     """Give a network whose batch normalisation has the statistics MEAN and VAR."""
     if kind == "linen":
         state = {"batch_stats": {"BatchNorm_0": {"mean": MEAN, "var": VAR}}}
-        return mirth.FlaxLinenNetwork(LinenNet(), state)
+        return mirth.networks.FlaxLinenNetwork(LinenNet(), state)
     if kind == "nnx":
         trained = NnxNet(nnx.Rngs(7))
         trained.norm.mean[...] = MEAN
         trained.norm.var[...] = VAR
-        return mirth.FlaxNnxNetwork(NnxNet, nnx.state(trained, nnx.BatchStat))
+        return mirth.networks.FlaxNnxNetwork(NnxNet, nnx.state(trained, nnx.BatchStat))
     make = eqx.nn.make_with_state(EquinoxNet)
     module, state = make(jax.random.key(7))
     index = module.norm
     state = state.set(index.ema_state_index, (MEAN, VAR))
     state = state.set(index.ema_first_time_index, jnp.array(False))
-    return mirth.EquinoxNetwork(make, state)
+    return mirth.networks.EquinoxNetwork(make, state)
 
 
 def by_hand(kind: str, params: Any, x: Any) -> Any:
@@ -132,7 +132,7 @@ def test_parameters_are_all_that_is_differentiated_and_stored(kind: str) -> None
     network = with_statistics(kind)
     model = mirth.Model(network, mirth.Normal())
     params = model.init(jax.random.key(0), X)
-    gradient = jax.grad(model.log_density)(params, mirth.Batch(X, X[:, 0]))
+    gradient = jax.grad(model.log_density)(params, mirth.data.Batch(X, X[:, 0]))
     assert jax.tree.structure(gradient) == jax.tree.structure(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert hash(model) == hash(mirth.Model(network, mirth.Normal()))
@@ -144,9 +144,12 @@ def test_parameters_are_all_that_is_differentiated_and_stored(kind: str) -> None
 @pytest.mark.parametrize(
     ("network", "named"),
     [
-        (mirth.EquinoxNetwork(eqx.nn.make_with_state(EquinoxNet)), "state of a trained network"),
-        (mirth.FlaxLinenNetwork(LinenNet()), r"collection\(s\) batch_stats"),
-        (mirth.FlaxNnxNetwork(NnxNet), r"variable\(s\) norm/mean, norm/var"),
+        (
+            mirth.networks.EquinoxNetwork(eqx.nn.make_with_state(EquinoxNet)),
+            "state of a trained network",
+        ),
+        (mirth.networks.FlaxLinenNetwork(LinenNet()), r"collection\(s\) batch_stats"),
+        (mirth.networks.FlaxNnxNetwork(NnxNet), r"variable\(s\) norm/mean, norm/var"),
     ],
 )
 def test_statistics_must_be_given(network: Any, named: str) -> None:
@@ -156,7 +159,7 @@ def test_statistics_must_be_given(network: Any, named: str) -> None:
 
 def test_other_values_are_another_network_to_a_run_directory() -> None:
     networks = [
-        mirth.FlaxLinenNetwork(LinenNet(), {"batch_stats": {"mean": np.full(2000, value)}})
+        mirth.networks.FlaxLinenNetwork(LinenNet(), {"batch_stats": {"mean": np.full(2000, value)}})
         for value in (0.0, 1.0)
     ]
     assert describe(networks[0]) != describe(networks[1])
@@ -181,7 +184,7 @@ class Frozen(eqx.Module):
 
 
 def test_whole_numbers_and_functions_of_an_equinox_module_are_frozen() -> None:
-    network, first = mirth.EquinoxNetwork(Frozen), jax.random.key(0)
+    network, first = mirth.networks.EquinoxNetwork(Frozen), jax.random.key(0)
     params = jax.jit(network.init)(jax.random.key(5), X)
     assert list(params) == ["weight"]
     order = jax.random.permutation(first, 4)
@@ -202,13 +205,13 @@ class Switch(nn.Module):
 
 
 def test_a_switch_with_another_name_is_an_argument() -> None:
-    network = mirth.FlaxLinenNetwork(Switch(), arguments={"learn": False})
+    network = mirth.networks.FlaxLinenNetwork(Switch(), arguments={"learn": False})
     model = mirth.Model(network, mirth.Normal())
     params = model.init(jax.random.key(0), X)
     dense = params["network"]["Dense_0"]
     expected = X @ dense["kernel"] + dense["bias"]
     np.testing.assert_allclose(model.outputs(params, X), expected, rtol=1e-5, atol=1e-6)
-    wrong = mirth.Model(mirth.FlaxLinenNetwork(Switch()), mirth.Normal())
+    wrong = mirth.Model(mirth.networks.FlaxLinenNetwork(Switch()), mirth.Normal())
     with pytest.raises(ValueError, match=r"name the argument .* switches this off.*Dropout_0"):
         wrong.init(jax.random.key(0), X)
 
@@ -247,14 +250,16 @@ class WholeNnx(nnx.Module):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (mirth.FlaxLinenNetwork(WholeNumbers()), r"\['table'\] .* is of type int32"),
-        (mirth.FlaxNnxNetwork(WholeNnx), r"\['table'\] .* is of type int32"),
-        (mirth.EquinoxNetwork(ComplexNumbers), r"\['phase'\] .* is of type complex64"),
+        (mirth.networks.FlaxLinenNetwork(WholeNumbers()), r"\['table'\] .* is of type int32"),
+        (mirth.networks.FlaxNnxNetwork(WholeNnx), r"\['table'\] .* is of type int32"),
+        (mirth.networks.EquinoxNetwork(ComplexNumbers), r"\['phase'\] .* is of type complex64"),
         (
-            mirth.FunctionalNetwork(lambda key, x: {"a": [jnp.ones(2, bool)]}, lambda p, x: x),
+            mirth.networks.FunctionalNetwork(
+                lambda key, x: {"a": [jnp.ones(2, bool)]}, lambda p, x: x
+            ),
             r"\['a'\]\[0\] .* is of type bool",
         ),
-        (mirth.FunctionalNetwork(lambda key, x: {}, lambda p, x: x), "nothing to sample"),
+        (mirth.networks.FunctionalNetwork(lambda key, x: {}, lambda p, x: x), "nothing to sample"),
     ],
 )
 def test_parameters_that_cannot_be_sampled_are_named(network: Any, message: str) -> None:
@@ -264,15 +269,15 @@ def test_parameters_that_cannot_be_sampled_are_named(network: Any, message: str)
 
 def test_a_module_in_place_of_its_maker_is_refused() -> None:
     with pytest.raises(TypeError, match=r"make is a module \(Linear\)"):
-        mirth.EquinoxNetwork(eqx.nn.Linear(4, 2, key=jax.random.key(0)))
+        mirth.networks.EquinoxNetwork(eqx.nn.Linear(4, 2, key=jax.random.key(0)))
     with pytest.raises(TypeError, match="make=3"):
-        mirth.EquinoxNetwork(3)  # type: ignore[arg-type]
+        mirth.networks.EquinoxNetwork(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="make is of type Linear"):
-        mirth.FlaxNnxNetwork(nnx.Linear(4, 2, rngs=nnx.Rngs(0)))
+        mirth.networks.FlaxNnxNetwork(nnx.Linear(4, 2, rngs=nnx.Rngs(0)))
     with pytest.raises(TypeError, match="returned a int"):
-        mirth.FlaxNnxNetwork(lambda rngs: 3).init(jax.random.key(0), X)
+        mirth.networks.FlaxNnxNetwork(lambda rngs: 3).init(jax.random.key(0), X)
     with pytest.raises(TypeError, match=r"must be a flax\.linen\.Module"):
-        mirth.FlaxLinenNetwork(LinenNet)
+        mirth.networks.FlaxLinenNetwork(LinenNet)
 
 
 def test_all_three_take_images() -> None:
@@ -294,9 +299,9 @@ def test_all_three_take_images() -> None:
     linen = nn.Sequential([nn.Conv(3, (3, 3)), convolve])
     outputs = []
     for network, name in (
-        (mirth.FlaxLinenNetwork(linen), None),
-        (mirth.FlaxNnxNetwork(Nnx), "conv/kernel"),
-        (mirth.EquinoxNetwork(make), "layers/1/weight"),
+        (mirth.networks.FlaxLinenNetwork(linen), None),
+        (mirth.networks.FlaxNnxNetwork(Nnx), "conv/kernel"),
+        (mirth.networks.EquinoxNetwork(make), "layers/1/weight"),
     ):
         params = network.init(jax.random.key(0), IMAGES)
         ones = jax.tree.map(lambda leaf: 0.1 * jnp.ones_like(leaf), params)
@@ -316,6 +321,9 @@ def test_without_flax_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    for build in (lambda: mirth.FlaxLinenNetwork(None), lambda: mirth.FlaxNnxNetwork(None)):
+    for build in (
+        lambda: mirth.networks.FlaxLinenNetwork(None),
+        lambda: mirth.networks.FlaxNnxNetwork(None),
+    ):
         with pytest.raises(ImportError, match=r"pip install mirth\[flax\]"):
             build()

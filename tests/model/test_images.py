@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 import mirth
 from mirth.model.resnet import filter_response_norm
 
-TINY = mirth.LeNet(num_outputs=3, channels=(4, 6), kernel_size=3, hidden_layer_sizes=(12,))
+TINY = mirth.networks.LeNet(num_outputs=3, channels=(4, 6), kernel_size=3, hidden_layer_sizes=(12,))
 RNG = np.random.default_rng(0)
 
 
@@ -30,12 +30,12 @@ def like(network: Any, x: Any) -> Any:
 @pytest.mark.parametrize(
     ("network", "shape", "expected"),
     [
-        (mirth.LeNet(), (28, 28, 1), 61_706),
-        (mirth.ResNet7(sample_epsilon=True), (32, 32, 3), 428_272),
-        (mirth.ResNet7(), (32, 32, 3), 428_272 - 6),
+        (mirth.networks.LeNet(), (28, 28, 1), 61_706),
+        (mirth.networks.ResNet7(sample_epsilon=True), (32, 32, 3), 428_272),
+        (mirth.networks.ResNet7(), (32, 32, 3), 428_272 - 6),
         # Convolutions, bias of each; gamma, beta and tau of 17 units; gamma and beta of 3
         # shortcuts; the last layer.
-        (mirth.ResNet18(), (32, 32, 3), 11_159_232 + 4_800 + 3 * 3_904 + 2 * 896 + 5_130),
+        (mirth.networks.ResNet18(), (32, 32, 3), 11_159_232 + 4_800 + 3 * 3_904 + 2 * 896 + 5_130),
     ],
 )
 def test_numbers_of_parameters(network: Any, shape: tuple[int, ...], expected: int) -> None:
@@ -58,7 +58,7 @@ def test_the_normalisation_is_the_formula() -> None:
 
 
 def test_a_unit_is_a_convolution_normalised_and_cut_off() -> None:
-    network = mirth.ResNet7()
+    network = mirth.networks.ResNet7()
     layer = {
         "kernel": jnp.zeros((3, 3, 1, 1)).at[1, 1].set(2.0),
         "bias": jnp.ones(1),
@@ -118,9 +118,9 @@ def resnet18(p: Any, x: Any) -> Any:
 @pytest.mark.parametrize(
     ("network", "by_linen", "size"),
     [
-        (mirth.LeNet(activation="tanh"), lenet, 28),
-        (mirth.ResNet7(), resnet7, 17),
-        pytest.param(mirth.ResNet18(), resnet18, 32, marks=pytest.mark.slow),
+        (mirth.networks.LeNet(activation="tanh"), lenet, 28),
+        (mirth.networks.ResNet7(), resnet7, 17),
+        pytest.param(mirth.networks.ResNet18(), resnet18, 32, marks=pytest.mark.slow),
     ],
 )
 def test_networks_are_those_put_together_from_the_layers_of_flax(
@@ -140,8 +140,8 @@ def test_networks_are_those_put_together_from_the_layers_of_flax(
 
 CASES = [
     (TINY, (8, 8, 1)),
-    (mirth.ResNet7(num_outputs=3, sample_epsilon=True), (16, 16, 2)),
-    pytest.param(mirth.ResNet18(num_outputs=3), (17, 17, 1), marks=pytest.mark.slow),
+    (mirth.networks.ResNet7(num_outputs=3, sample_epsilon=True), (16, 16, 2)),
+    pytest.param(mirth.networks.ResNet18(num_outputs=3), (17, 17, 1), marks=pytest.mark.slow),
 ]
 
 
@@ -151,7 +151,7 @@ def test_gradients_are_finite_and_rows_do_not_meet(network: Any, shape: tuple[in
     model = mirth.Model(network, mirth.Categorical(num_classes=3))
     params = model.init(jax.random.key(1), x)
     density = jax.jit(jax.value_and_grad(model.log_density))
-    value, gradient = density(params, mirth.Batch(x, y))
+    value, gradient = density(params, mirth.data.Batch(x, y))
     assert np.isfinite(value)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(leaf).all() and np.any(leaf), jax.tree_util.keystr(path)
@@ -169,7 +169,7 @@ def test_gradients_are_finite_and_rows_do_not_meet(network: Any, shape: tuple[in
 @pytest.mark.parametrize(("network", "shape"), CASES)
 def test_a_step_lowers_the_loss(network: Any, shape: tuple[int, ...]) -> None:
     x, y = images(12, *shape), jnp.arange(12) % 3
-    batch = mirth.Batch(x + y[:, None, None, None], y)
+    batch = mirth.data.Batch(x + y[:, None, None, None], y)
     model = mirth.Model(network, mirth.Categorical(num_classes=3))
     params = model.init(jax.random.key(1), x)
     loss = jax.jit(jax.value_and_grad(lambda p: -model.log_likelihood(p, batch) / 12))
@@ -183,8 +183,8 @@ def test_a_step_lowers_the_loss(network: Any, shape: tuple[int, ...]) -> None:
 def test_pixels_are_normalised_inside() -> None:
     x = images(3, 8, 8, 2)
     mean, std = (0.5, -1.0), (2.0, 0.25)
-    plain = mirth.LeNet(channels=(2, 2), kernel_size=3)
-    scaled = mirth.LeNet(channels=(2, 2), kernel_size=3, mean=list(mean), std=std)  # type: ignore[arg-type]
+    plain = mirth.networks.LeNet(channels=(2, 2), kernel_size=3)
+    scaled = mirth.networks.LeNet(channels=(2, 2), kernel_size=3, mean=list(mean), std=std)  # type: ignore[arg-type]
     params = plain.init(jax.random.key(0), x)
     expected = plain.apply(params, (x - jnp.array(mean)) / jnp.array(std))
     np.testing.assert_allclose(scaled.apply(params, x), expected, rtol=1e-5, atol=1e-6)
@@ -192,15 +192,23 @@ def test_pixels_are_normalised_inside() -> None:
     np.testing.assert_allclose(
         scaled.apply(params, whole), scaled.apply(params, whole.astype(float)), rtol=1e-6
     )
-    assert hash(scaled) == hash(mirth.LeNet(channels=(2, 2), kernel_size=3, mean=mean, std=std))
+    assert hash(scaled) == hash(
+        mirth.networks.LeNet(channels=(2, 2), kernel_size=3, mean=mean, std=std)
+    )
 
 
 def test_every_option_changes_the_outputs() -> None:
     x = images(3, 16, 16, 1)
     for base, options in (
-        (mirth.LeNet, [{}, {"activation": "relu"}, {"channels": (6, 8)}, {"kernel_size": 3}]),
-        (mirth.LeNet, [{}, {"hidden_layer_sizes": (9,)}, {"mean": 1.0}, {"std": 2.0}]),
-        (mirth.ResNet7, [{}, {"epsilon": 0.5}, {"num_outputs": 4}, {"mean": 1.0}, {"std": 2.0}]),
+        (
+            mirth.networks.LeNet,
+            [{}, {"activation": "relu"}, {"channels": (6, 8)}, {"kernel_size": 3}],
+        ),
+        (mirth.networks.LeNet, [{}, {"hidden_layer_sizes": (9,)}, {"mean": 1.0}, {"std": 2.0}]),
+        (
+            mirth.networks.ResNet7,
+            [{}, {"epsilon": 0.5}, {"num_outputs": 4}, {"mean": 1.0}, {"std": 2.0}],
+        ),
     ):
         networks = [base(**chosen) for chosen in options]
         outputs = [n.apply(n.init(jax.random.key(0), x), x) for n in networks]
@@ -210,17 +218,29 @@ def test_every_option_changes_the_outputs() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: mirth.LeNet(num_outputs=0), ValueError, "num_outputs=0"),
-        (lambda: mirth.LeNet(activation="gelo"), ValueError, "did you mean 'gelu'"),
-        (lambda: mirth.LeNet(channels=(6,)), ValueError, "two numbers"),  # type: ignore[arg-type]
-        (lambda: mirth.LeNet(std=0.0), ValueError, "std=0.0 must be positive"),
-        (lambda: mirth.ResNet7(epsilon=0.0), ValueError, "epsilon=0.0"),
-        (lambda: like(mirth.LeNet(), images(2, 28, 28)), ValueError, r"x\[..., None\]"),
-        (lambda: like(mirth.LeNet(), images(2, 11, 28, 1)), ValueError, "at least 12 x 12"),
-        (lambda: like(mirth.ResNet7(), images(2, 15, 15, 1)), ValueError, "at least 16 x 16"),
-        (lambda: like(mirth.ResNet18(), images(2, 16, 16, 1)), ValueError, "at least 17 x 17"),
+        (lambda: mirth.networks.LeNet(num_outputs=0), ValueError, "num_outputs=0"),
+        (lambda: mirth.networks.LeNet(activation="gelo"), ValueError, "did you mean 'gelu'"),
+        (lambda: mirth.networks.LeNet(channels=(6,)), ValueError, "two numbers"),  # type: ignore[arg-type]
+        (lambda: mirth.networks.LeNet(std=0.0), ValueError, "std=0.0 must be positive"),
+        (lambda: mirth.networks.ResNet7(epsilon=0.0), ValueError, "epsilon=0.0"),
+        (lambda: like(mirth.networks.LeNet(), images(2, 28, 28)), ValueError, r"x\[..., None\]"),
         (
-            lambda: like(mirth.LeNet(mean=(0.1, 0.2)), images(2, 28, 28, 3)),
+            lambda: like(mirth.networks.LeNet(), images(2, 11, 28, 1)),
+            ValueError,
+            "at least 12 x 12",
+        ),
+        (
+            lambda: like(mirth.networks.ResNet7(), images(2, 15, 15, 1)),
+            ValueError,
+            "at least 16 x 16",
+        ),
+        (
+            lambda: like(mirth.networks.ResNet18(), images(2, 16, 16, 1)),
+            ValueError,
+            "at least 17 x 17",
+        ),
+        (
+            lambda: like(mirth.networks.LeNet(mean=(0.1, 0.2)), images(2, 28, 28, 3)),
             ValueError,
             "mean has 2 numbers for images of 3 channels",
         ),

@@ -64,33 +64,41 @@ def asymmetric_laplace(level: float, o: np.ndarray, raw: np.ndarray) -> Any:
 CASES = {
     "normal": Case(mirth.Normal(), ROWS, lambda o, r: scipy.stats.norm(o, softplus(r))),
     "homoscedastic": Case(
-        mirth.HomoscedasticNormal(),
+        mirth.likelihoods.HomoscedasticNormal(),
         with_shared(-0.5, 1),
         lambda o, r: scipy.stats.norm(o, softplus(r)),
     ),
     "student_t": Case(
-        mirth.StudentT(),
+        mirth.likelihoods.StudentT(),
         with_shared(2.5),
         lambda o, r: scipy.stats.t(2 + np.exp(r[:, 1]), o, softplus(r[:, 0])),
     ),
-    "laplace": Case(mirth.Laplace(), ROWS, lambda o, r: scipy.stats.laplace(o, softplus(r))),
+    "laplace": Case(
+        mirth.likelihoods.Laplace(), ROWS, lambda o, r: scipy.stats.laplace(o, softplus(r))
+    ),
     "quantile": Case(
-        mirth.AsymmetricLaplace(level=0.8), ROWS, functools.partial(asymmetric_laplace, 0.8)
+        mirth.likelihoods.AsymmetricLaplace(level=0.8),
+        ROWS,
+        functools.partial(asymmetric_laplace, 0.8),
     ),
     "log_normal": Case(
-        mirth.LogNormal(),
+        mirth.likelihoods.LogNormal(),
         ROWS - [0, 1.5],
         lambda o, r: scipy.stats.lognorm(softplus(r), scale=np.exp(o)),
     ),
     "gamma": Case(
-        mirth.Gamma(),
+        mirth.likelihoods.Gamma(),
         ROWS - [0, 1],
         lambda o, r: scipy.stats.gamma(softplus(r) ** -2.0, scale=np.exp(o) * softplus(r) ** 2),
     ),
-    "beta": Case(mirth.Beta(), ROWS - [0, 2.5], beta),
-    "beta, shared": Case(mirth.Beta(precision="shared"), with_shared(-1.0, 1), beta),
-    "poisson": Case(mirth.Poisson(), ROWS[:, :1], lambda o, r: scipy.stats.poisson(np.exp(o))),
-    "negative_binomial": Case(mirth.NegativeBinomial(), with_shared(-0.7, 1), negative_binomial),
+    "beta": Case(mirth.likelihoods.Beta(), ROWS - [0, 2.5], beta),
+    "beta, shared": Case(mirth.likelihoods.Beta(precision="shared"), with_shared(-1.0, 1), beta),
+    "poisson": Case(
+        mirth.likelihoods.Poisson(), ROWS[:, :1], lambda o, r: scipy.stats.poisson(np.exp(o))
+    ),
+    "negative_binomial": Case(
+        mirth.likelihoods.NegativeBinomial(), with_shared(-0.7, 1), negative_binomial
+    ),
 }
 LEVELS = np.array([0.01, 0.3, 0.5, 0.95], np.float32)
 each = pytest.mark.parametrize("name", CASES)
@@ -181,13 +189,19 @@ def test_one_level_per_row(name: str) -> None:
 
 SEVERAL: dict[str, tuple[Any, np.ndarray]] = {
     "categorical": (mirth.Categorical(num_classes=3), np.array(1)),
-    "bernoulli": (mirth.Bernoulli(), np.array(1)),
-    "ordinal": (mirth.Ordinal(num_classes=4), np.array(2)),
+    "bernoulli": (mirth.likelihoods.Bernoulli(), np.array(1)),
+    "ordinal": (mirth.likelihoods.Ordinal(num_classes=4), np.array(2)),
     "independent": (
-        mirth.Independent((mirth.StudentT(), mirth.NegativeBinomial(), mirth.Gamma())),
+        mirth.likelihoods.Independent(
+            (
+                mirth.likelihoods.StudentT(),
+                mirth.likelihoods.NegativeBinomial(),
+                mirth.likelihoods.Gamma(),
+            )
+        ),
         np.array([0.5, 3.0, 0.1], np.float32),
     ),
-    "multivariate": (mirth.MultivariateNormal(num_targets=3), np.ones(3, np.float32)),
+    "multivariate": (mirth.likelihoods.MultivariateNormal(num_targets=3), np.ones(3, np.float32)),
 }
 TARGETS = {
     "beta": [1e-6, 0.5, 1 - 1e-6],
@@ -292,7 +306,7 @@ def test_the_fast_path_of_the_network_has_the_same_gradient(name: str) -> None:
     one = SEVERAL[name][1] if name in SEVERAL else np.array(TARGETS.get(name, [0, 0.5])[1])
     y = jnp.asarray(np.broadcast_to(one, (6, *one.shape)))
     weights = jnp.asarray(rng.uniform(0.5, 2, 6), jnp.float32)
-    batch = mirth.Batch(x, y, weights)
+    batch = mirth.data.Batch(x, y, weights)
 
     def plain(params: Any) -> Any:
         return jnp.sum(weights * model.log_prob(params, batch))
@@ -324,17 +338,45 @@ def test_nothing_outside_the_support(name: str) -> None:
 @pytest.mark.parametrize(
     ("likelihood", "y", "message"),
     [
-        (mirth.Poisson(), [1, -2], r"y has -2 in row 1, but Poisson takes whole numbers from 0"),
-        (mirth.NegativeBinomial(), [1, 2.5], r"y has 2.5 in row 1.*whole numbers.*\(1 of 2 rows"),
-        (mirth.Gamma(), [0.0, 1.0], r"y has 0 in row 0, but Gamma takes positive numbers"),
-        (mirth.LogNormal(), [2.0, -1.0], r"y has -1 in row 1, but LogNormal takes positive"),
-        (mirth.Beta(), [0.5, 1.0], r"y has 1 in row 1, but Beta takes numbers between 0 and 1"),
-        (mirth.Normal(), [[1.0, 2.0]], r"\(1, 2\), but Normal takes one target per row.*Indep"),
-        (mirth.Bernoulli(), [0, 2], r"integers from 0 to 1; .* has 2 in row 1"),
-        (mirth.Ordinal(num_classes=3), [0.0, 1.0], r"integers from 0 to 2; it is of type float64"),
-        (mirth.MultivariateNormal(num_targets=2), [1.0, 2.0], r"takes 2 targets per row.*\(N, 2\)"),
         (
-            mirth.Independent((mirth.Normal(), mirth.Poisson())),
+            mirth.likelihoods.Poisson(),
+            [1, -2],
+            r"y has -2 in row 1, but Poisson takes whole numbers from 0",
+        ),
+        (
+            mirth.likelihoods.NegativeBinomial(),
+            [1, 2.5],
+            r"y has 2.5 in row 1.*whole numbers.*\(1 of 2 rows",
+        ),
+        (
+            mirth.likelihoods.Gamma(),
+            [0.0, 1.0],
+            r"y has 0 in row 0, but Gamma takes positive numbers",
+        ),
+        (
+            mirth.likelihoods.LogNormal(),
+            [2.0, -1.0],
+            r"y has -1 in row 1, but LogNormal takes positive",
+        ),
+        (
+            mirth.likelihoods.Beta(),
+            [0.5, 1.0],
+            r"y has 1 in row 1, but Beta takes numbers between 0 and 1",
+        ),
+        (mirth.Normal(), [[1.0, 2.0]], r"\(1, 2\), but Normal takes one target per row.*Indep"),
+        (mirth.likelihoods.Bernoulli(), [0, 2], r"integers from 0 to 1; .* has 2 in row 1"),
+        (
+            mirth.likelihoods.Ordinal(num_classes=3),
+            [0.0, 1.0],
+            r"integers from 0 to 2; it is of type float64",
+        ),
+        (
+            mirth.likelihoods.MultivariateNormal(num_targets=2),
+            [1.0, 2.0],
+            r"takes 2 targets per row.*\(N, 2\)",
+        ),
+        (
+            mirth.likelihoods.Independent((mirth.Normal(), mirth.likelihoods.Poisson())),
             [[0.5, 1.0], [0.5, 1.5]],
             r"Target 1: y has 1.5 in row 1, but Poisson",
         ),
@@ -348,24 +390,24 @@ def test_targets_are_checked(likelihood: Any, y: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "name", "value"),
     [
-        (mirth.StudentT, {}, "degrees_prior", 2.0),
-        (mirth.StudentT, {}, "min_scale", 0.5),
-        (mirth.StudentT, {}, "link", "exp"),
-        (mirth.Laplace, {}, "link", "exp"),
-        (mirth.Laplace, {}, "min_scale", 0.5),
-        (mirth.AsymmetricLaplace, {}, "level", 0.8),
-        (mirth.AsymmetricLaplace, {}, "link", "exp"),
-        (mirth.AsymmetricLaplace, {}, "min_scale", 0.5),
-        (mirth.LogNormal, {}, "link", "exp"),
-        (mirth.LogNormal, {}, "min_scale", 0.5),
-        (mirth.Gamma, {}, "min_scale", 0.5),
-        (mirth.Beta, {}, "min_scale", 0.5),
-        (mirth.Beta, {}, "precision", "shared"),
-        (mirth.NegativeBinomial, {}, "dispersion_prior", 1.0),
-        (mirth.Ordinal, {"num_classes": 3}, "threshold_prior", 1.0),
-        (mirth.MultivariateNormal, {"num_targets": 2}, "link", "exp"),
-        (mirth.MultivariateNormal, {"num_targets": 2}, "min_scale", 0.5),
-        (mirth.MultivariateNormal, {"num_targets": 2}, "correlation_prior", 2.0),
+        (mirth.likelihoods.StudentT, {}, "degrees_prior", 2.0),
+        (mirth.likelihoods.StudentT, {}, "min_scale", 0.5),
+        (mirth.likelihoods.StudentT, {}, "link", "exp"),
+        (mirth.likelihoods.Laplace, {}, "link", "exp"),
+        (mirth.likelihoods.Laplace, {}, "min_scale", 0.5),
+        (mirth.likelihoods.AsymmetricLaplace, {}, "level", 0.8),
+        (mirth.likelihoods.AsymmetricLaplace, {}, "link", "exp"),
+        (mirth.likelihoods.AsymmetricLaplace, {}, "min_scale", 0.5),
+        (mirth.likelihoods.LogNormal, {}, "link", "exp"),
+        (mirth.likelihoods.LogNormal, {}, "min_scale", 0.5),
+        (mirth.likelihoods.Gamma, {}, "min_scale", 0.5),
+        (mirth.likelihoods.Beta, {}, "min_scale", 0.5),
+        (mirth.likelihoods.Beta, {}, "precision", "shared"),
+        (mirth.likelihoods.NegativeBinomial, {}, "dispersion_prior", 1.0),
+        (mirth.likelihoods.Ordinal, {"num_classes": 3}, "threshold_prior", 1.0),
+        (mirth.likelihoods.MultivariateNormal, {"num_targets": 2}, "link", "exp"),
+        (mirth.likelihoods.MultivariateNormal, {"num_targets": 2}, "min_scale", 0.5),
+        (mirth.likelihoods.MultivariateNormal, {"num_targets": 2}, "correlation_prior", 2.0),
     ],
 )
 def test_every_parameter_changes_the_density(
@@ -375,7 +417,7 @@ def test_every_parameter_changes_the_density(
         outputs = jnp.full((1, likelihood.num_outputs + likelihood.num_shared), 0.7)
         shape = (1,) if likelihood.has_classes else (1, *likelihood.target_shape)
         y = jnp.ones(shape, int) if likelihood.has_classes else jnp.full(shape, 0.25)
-        if isinstance(likelihood, mirth.NegativeBinomial):
+        if isinstance(likelihood, mirth.likelihoods.NegativeBinomial):
             y = jnp.ones(shape)
         prior = likelihood.shared_log_prior(outputs[0, likelihood.num_outputs :])
         return float(likelihood.log_prob(outputs, y).sum() + prior)
@@ -390,37 +432,57 @@ def test_every_parameter_changes_the_density(
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
-        (lambda: mirth.StudentT(degrees_prior=0.0), ValueError, r"^degrees_prior=0.0 must be"),
-        (lambda: mirth.Laplace(link="expp"), ValueError, r"^link='expp' .* did you mean 'exp'"),
-        (lambda: mirth.AsymmetricLaplace(level=1.0), ValueError, r"^level=1.0 must be"),
-        (lambda: mirth.Gamma(min_scale=-1.0), ValueError, r"^min_scale=-1.0 must be"),
-        (lambda: mirth.Beta(precision="rows"), ValueError, r"^precision='rows'.*mean 'row'"),
-        (lambda: mirth.Beta(min_scale=0.0), ValueError, r"^min_scale=0.0 must be"),
         (
-            lambda: mirth.NegativeBinomial(dispersion_prior=0.0),
+            lambda: mirth.likelihoods.StudentT(degrees_prior=0.0),
+            ValueError,
+            r"^degrees_prior=0.0 must be",
+        ),
+        (
+            lambda: mirth.likelihoods.Laplace(link="expp"),
+            ValueError,
+            r"^link='expp' .* did you mean 'exp'",
+        ),
+        (lambda: mirth.likelihoods.AsymmetricLaplace(level=1.0), ValueError, r"^level=1.0 must be"),
+        (lambda: mirth.likelihoods.Gamma(min_scale=-1.0), ValueError, r"^min_scale=-1.0 must be"),
+        (
+            lambda: mirth.likelihoods.Beta(precision="rows"),
+            ValueError,
+            r"^precision='rows'.*mean 'row'",
+        ),
+        (lambda: mirth.likelihoods.Beta(min_scale=0.0), ValueError, r"^min_scale=0.0 must be"),
+        (
+            lambda: mirth.likelihoods.NegativeBinomial(dispersion_prior=0.0),
             ValueError,
             r"^dispersion_prior=0.0 must be",
         ),
-        (lambda: mirth.Ordinal(num_classes=1), ValueError, r"^num_classes=1 must be at least 2"),
         (
-            lambda: mirth.Ordinal(num_classes=2, threshold_prior=0.0),
+            lambda: mirth.likelihoods.Ordinal(num_classes=1),
+            ValueError,
+            r"^num_classes=1 must be at least 2",
+        ),
+        (
+            lambda: mirth.likelihoods.Ordinal(num_classes=2, threshold_prior=0.0),
             ValueError,
             r"^threshold_prior=0.0 must be",
         ),
         (
-            lambda: mirth.MultivariateNormal(num_targets=1),
+            lambda: mirth.likelihoods.MultivariateNormal(num_targets=1),
             ValueError,
             r"^num_targets=1 must be at least 2",
         ),
         (
-            lambda: mirth.MultivariateNormal(num_targets=2, correlation_prior=0.0),
+            lambda: mirth.likelihoods.MultivariateNormal(num_targets=2, correlation_prior=0.0),
             ValueError,
             r"^correlation_prior=0.0 must be",
         ),
-        (lambda: mirth.Independent(()), ValueError, r"^likelihoods=\(\) must have one"),
-        (lambda: mirth.Independent(mirth.Normal()), TypeError, r"^likelihoods=Normal.*a tuple"),
+        (lambda: mirth.likelihoods.Independent(()), ValueError, r"^likelihoods=\(\) must have one"),
         (
-            lambda: mirth.Independent((mirth.Bernoulli(),)),
+            lambda: mirth.likelihoods.Independent(mirth.Normal()),
+            TypeError,
+            r"^likelihoods=Normal.*a tuple",
+        ),
+        (
+            lambda: mirth.likelihoods.Independent((mirth.likelihoods.Bernoulli(),)),
             TypeError,
             r"^likelihoods has Bernoulli\(\), but each must be",
         ),

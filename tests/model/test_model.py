@@ -130,7 +130,7 @@ def test_a_network_that_drops_the_axis_of_outputs_is_refused():
 
 
 def test_an_object_that_is_no_network_is_refused():
-    with pytest.raises(TypeError, match="methods init.* mirth.FunctionalNetwork"):
+    with pytest.raises(TypeError, match="methods init.* mirth.networks.FunctionalNetwork"):
         Model(lambda x: x, Normal())
 
 

@@ -62,17 +62,22 @@ class Row:
 
 
 TABLE = {
-    "normal": Row(mirth.NormalPrior(scale=0.7), scipy.stats.norm(scale=0.7)),
-    "laplace": Row(mirth.LaplacePrior(scale=0.7), scipy.stats.laplace(scale=0.7)),
-    "student_t": Row(mirth.StudentTPrior(scale=0.7, df=3.0), scipy.stats.t(3.0, scale=0.7)),
-    "cauchy": Row(mirth.CauchyPrior(scale=0.7), scipy.stats.cauchy(scale=0.7)),
-    "fan_in": Row(mirth.FanInNormalPrior(bias_scale=0.3), scipy.stats.norm(scale=0.3), "bias"),
-    "hierarchical": Row(mirth.HierarchicalNormalPrior(scale=0.5), hierarchical),
-    "horseshoe": Row(mirth.HorseshoePrior(global_scale=0.2), horseshoe),
-    "regularised_horseshoe": Row(
-        mirth.RegularisedHorseshoePrior(global_scale=0.2, slab_scale=1.5, slab_df=3.0), regularised
+    "normal": Row(mirth.priors.NormalPrior(scale=0.7), scipy.stats.norm(scale=0.7)),
+    "laplace": Row(mirth.priors.LaplacePrior(scale=0.7), scipy.stats.laplace(scale=0.7)),
+    "student_t": Row(mirth.priors.StudentTPrior(scale=0.7, df=3.0), scipy.stats.t(3.0, scale=0.7)),
+    "cauchy": Row(mirth.priors.CauchyPrior(scale=0.7), scipy.stats.cauchy(scale=0.7)),
+    "fan_in": Row(
+        mirth.priors.FanInNormalPrior(bias_scale=0.3), scipy.stats.norm(scale=0.3), "bias"
     ),
-    "map": Row(mirth.PriorMap({"*weight": mirth.HorseshoePrior(global_scale=0.2)}), horseshoe),
+    "hierarchical": Row(mirth.priors.HierarchicalNormalPrior(scale=0.5), hierarchical),
+    "horseshoe": Row(mirth.priors.HorseshoePrior(global_scale=0.2), horseshoe),
+    "regularised_horseshoe": Row(
+        mirth.priors.RegularisedHorseshoePrior(global_scale=0.2, slab_scale=1.5, slab_df=3.0),
+        regularised,
+    ),
+    "map": Row(
+        mirth.priors.PriorMap({"*weight": mirth.priors.HorseshoePrior(global_scale=0.2)}), horseshoe
+    ),
 }
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 SAMPLED_SCALES = ("hierarchical", "horseshoe", "regularised_horseshoe")
@@ -190,7 +195,7 @@ def test_every_parameter_changes_the_model(name: str) -> None:
     ("name", "output_axis", "fan_in"), [("weight", None, 12), ("kernel", None, 30), ("w", 1, 20)]
 )
 def test_the_fan_in_of_an_array(name: str, output_axis: int | None, fan_in: int) -> None:
-    prior = mirth.FanInNormalPrior(scale=2.0, bias_scale=0.3, output_axis=output_axis)
+    prior = mirth.priors.FanInNormalPrior(scale=2.0, bias_scale=0.3, output_axis=output_axis)
     shape = {"weight": (10, 4, 3), "kernel": (10, 3, 4), "w": (10, 6, 2)}[name]
     weights = {"layer": {name: jnp.full(shape, 0.1), "bias": jnp.full(3, -0.2)}}
     expected = (
@@ -205,26 +210,26 @@ def test_the_fan_in_of_an_array(name: str, output_axis: int | None, fan_in: int)
 @pytest.mark.parametrize("axis", [None, 5])
 def test_a_fan_in_that_cannot_be_told(axis: int | None) -> None:
     with pytest.raises(ValueError, match=r"^output_axis=.*'dense.w' of shape \(4, 3\); give"):
-        mirth.FanInNormalPrior(output_axis=axis).check({"dense": {"w": jnp.zeros((4, 3))}})
+        mirth.priors.FanInNormalPrior(output_axis=axis).check({"dense": {"w": jnp.zeros((4, 3))}})
     with pytest.raises(TypeError, match="^output_axis='last' must be an integer"):
-        mirth.FanInNormalPrior(output_axis="last")  # type: ignore[arg-type]
+        mirth.priors.FanInNormalPrior(output_axis="last")  # type: ignore[arg-type]
 
 
 BATCH = Batch(jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32), jnp.ones(8))
 NETWORK = MLP((4,), num_outputs=1)
-MIXED = mirth.PriorMap(
+MIXED = mirth.priors.PriorMap(
     {
-        "0.weight": mirth.RegularisedHorseshoePrior(),
-        "*.weight": mirth.FanInNormalPrior(),
-        "0.bias": mirth.HierarchicalNormalPrior(scale=0.1),
-        "*": mirth.LaplacePrior(),
+        "0.weight": mirth.priors.RegularisedHorseshoePrior(),
+        "*.weight": mirth.priors.FanInNormalPrior(),
+        "0.bias": mirth.priors.HierarchicalNormalPrior(scale=0.1),
+        "*": mirth.priors.LaplacePrior(),
     }
 )
 
 
 @pytest.mark.parametrize("prior", [TABLE["hierarchical"].prior, MIXED])
 def test_a_model_with_hyper_parameters(prior: Prior) -> None:
-    model = Model(NETWORK, mirth.HomoscedasticNormal(), prior)
+    model = Model(NETWORK, mirth.likelihoods.HomoscedasticNormal(), prior)
     weights = model.init_weights(jax.random.key(0), BATCH.x)
     params = model.init(jax.random.key(0), BATCH.x)
     assert params.keys() == {"network", "hyper", "shared"}
@@ -234,7 +239,7 @@ def test_a_model_with_hyper_parameters(prior: Prior) -> None:
     # Other parameters, so that hyper-parameters are not at special values.
     params = jax.tree.map(lambda leaf: leaf + 0.3, params)
     weights = model.to_weights(params)
-    plain = Model(NETWORK, mirth.HomoscedasticNormal())
+    plain = Model(NETWORK, mirth.likelihoods.HomoscedasticNormal())
     np.testing.assert_allclose(
         model.outputs(params, BATCH.x), plain.outputs(weights, BATCH.x), rtol=1e-5
     )
@@ -268,7 +273,7 @@ def test_first_scales_are_those_of_the_weights() -> None:
 
 
 def test_a_map_is_the_sum_of_its_parts() -> None:
-    weights = Model(NETWORK, mirth.HomoscedasticNormal()).init_weights(
+    weights = Model(NETWORK, mirth.likelihoods.HomoscedasticNormal()).init_weights(
         jax.random.key(1), BATCH.x
     )["network"]  # fmt: skip
     first, second = weights
@@ -288,16 +293,16 @@ def test_a_map_is_the_sum_of_its_parts() -> None:
     )
     total = MIXED.log_prob(weights) + MIXED.hyper_log_prob(hyper)
     np.testing.assert_allclose(total, expected, rtol=1e-5)
-    swapped = mirth.PriorMap(tuple(reversed(MIXED.priors)))
-    assert swapped != MIXED and hash(mirth.PriorMap(dict(MIXED.priors))) == hash(MIXED)
-    assert swapped.prior_of("0.weight") == mirth.LaplacePrior()
+    swapped = mirth.priors.PriorMap(tuple(reversed(MIXED.priors)))
+    assert swapped != MIXED and hash(mirth.priors.PriorMap(dict(MIXED.priors))) == hash(MIXED)
+    assert swapped.prior_of("0.weight") == mirth.priors.LaplacePrior()
     assert [line.split()[0] for line in MIXED.table(weights).splitlines()[1:]] == [
         "0.bias", "0.weight", "1.bias", "1.weight"
     ]  # fmt: skip
     assert "1.weight   (1, 4)  FanInNormalPrior(" in MIXED.table(weights)
 
 
-NORMAL = mirth.NormalPrior()
+NORMAL = mirth.priors.NormalPrior()
 
 
 @pytest.mark.parametrize(
@@ -312,16 +317,16 @@ NORMAL = mirth.NormalPrior()
         ({"zzz": NORMAL, "*": NORMAL}, ValueError, r"'zzz'\] matches no parameter. Parameters: 0"),
         ({"*": NORMAL, "0.*": NORMAL}, ValueError, r"'0.\*'\] has no parameter left: '0.bias'"),
         ({"*.weight": NORMAL}, ValueError, r"for the parameter '0.bias' \(2 of 4 .* add '\*' as"),
-        ({"*": mirth.PriorMap({"0.*": NORMAL})}, ValueError, "for the parameter '1.bias'"),
+        ({"*": mirth.priors.PriorMap({"0.*": NORMAL})}, ValueError, "for the parameter '1.bias'"),
     ],
 )
 def test_wrong_maps(priors: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        Model(NETWORK, mirth.HomoscedasticNormal(), mirth.PriorMap(priors)).init(
+        Model(NETWORK, mirth.likelihoods.HomoscedasticNormal(), mirth.priors.PriorMap(priors)).init(
             jax.random.key(0), BATCH.x
         )
 
 
 def test_a_table_of_a_map_without_a_prior_for_all() -> None:
     with pytest.raises(ValueError, match="no pattern for the parameter 'b'"):
-        mirth.PriorMap({"a": NORMAL}).table({"a": jnp.zeros(2), "b": jnp.zeros(2)})
+        mirth.priors.PriorMap({"a": NORMAL}).table({"a": jnp.zeros(2), "b": jnp.zeros(2)})

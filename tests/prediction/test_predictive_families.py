@@ -19,14 +19,14 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 
 NUM_ROWS = 4
 FAMILIES = {
-    "student_t": mirth.StudentT(),
-    "laplace": mirth.Laplace(),
-    "quantile": mirth.AsymmetricLaplace(level=0.9),
-    "log_normal": mirth.LogNormal(),
-    "gamma": mirth.Gamma(),
-    "beta": mirth.Beta(),
-    "poisson": mirth.Poisson(),
-    "negative_binomial": mirth.NegativeBinomial(),
+    "student_t": mirth.likelihoods.StudentT(),
+    "laplace": mirth.likelihoods.Laplace(),
+    "quantile": mirth.likelihoods.AsymmetricLaplace(level=0.9),
+    "log_normal": mirth.likelihoods.LogNormal(),
+    "gamma": mirth.likelihoods.Gamma(),
+    "beta": mirth.likelihoods.Beta(),
+    "poisson": mirth.likelihoods.Poisson(),
+    "negative_binomial": mirth.likelihoods.NegativeBinomial(),
 }
 
 
@@ -102,14 +102,14 @@ def test_crps_of_one_component_is_the_closed_form_of_others() -> None:
         return Predictive(Model(network, likelihood), draws, np.ones((1, 1)))
 
     y = np.array([14.0])
-    laplace = one(mirth.Laplace(), [location, raw]).crps(y)
+    laplace = one(mirth.likelihoods.Laplace(), [location, raw]).crps(y)
     np.testing.assert_allclose(laplace, scoringrules.crps_laplace(y, location, scale), rtol=1e-3)
     y = np.array([163_500.0])
-    poisson = one(mirth.Poisson(), [location]).crps(y)
+    poisson = one(mirth.likelihoods.Poisson(), [location]).crps(y)
     mean = np.exp(location)  # so large that it is a Normal
     exact = scoringrules.crps_normal(y, mean, np.sqrt(mean))
     np.testing.assert_allclose(poisson, exact, rtol=2e-3)
-    far = one(mirth.Laplace(), [location, raw]).crps(np.array([np.inf]))
+    far = one(mirth.likelihoods.Laplace(), [location, raw]).crps(np.array([np.inf]))
     assert far == np.inf
 
 
@@ -130,12 +130,16 @@ def test_units(name: str) -> None:
 @pytest.mark.parametrize(
     ("likelihood", "options", "message"),
     [
-        (mirth.Poisson(), {"scale": 2.0}, r"scale=2 would change .*neither shift nor scale"),
-        (mirth.Beta(), {"shift": 1.0}, r"shift=1 and scale=1 would change"),
-        (mirth.Gamma(), {"shift": 1.0}, r"shift=1 .*allows a scale only"),
+        (
+            mirth.likelihoods.Poisson(),
+            {"scale": 2.0},
+            r"scale=2 would change .*neither shift nor scale",
+        ),
+        (mirth.likelihoods.Beta(), {"shift": 1.0}, r"shift=1 and scale=1 would change"),
+        (mirth.likelihoods.Gamma(), {"shift": 1.0}, r"shift=1 .*allows a scale only"),
         (mirth.Normal(), {"shift": [1.0, 2.0]}, r"shift has shape \(2,\)"),
         (
-            mirth.Independent((mirth.Normal(), mirth.Poisson())),
+            mirth.likelihoods.Independent((mirth.Normal(), mirth.likelihoods.Poisson())),
             {"scale": [2.0, 2.0]},
             r"neither shift nor scale",
         ),
@@ -147,8 +151,10 @@ def test_units_that_change_the_family(likelihood: Any, options: Any, message: st
 
 
 SEVERAL = {
-    "independent": mirth.Independent((mirth.Normal(), mirth.Poisson(), mirth.Gamma())),
-    "multivariate": mirth.MultivariateNormal(num_targets=3),
+    "independent": mirth.likelihoods.Independent(
+        (mirth.Normal(), mirth.likelihoods.Poisson(), mirth.likelihoods.Gamma())
+    ),
+    "multivariate": mirth.likelihoods.MultivariateNormal(num_targets=3),
 }
 
 
@@ -189,7 +195,7 @@ def test_several_targets(name: str) -> None:
 
 
 def test_the_density_of_several_targets_is_that_of_scipy() -> None:
-    likelihood = mirth.MultivariateNormal(num_targets=3)
+    likelihood = mirth.likelihoods.MultivariateNormal(num_targets=3)
     rng = np.random.default_rng(0)
     outputs = jnp.asarray(rng.normal(size=(2, 9)), jnp.float32)
     y = rng.normal(size=(2, 3)).astype(np.float32)
@@ -207,8 +213,8 @@ def test_the_density_of_several_targets_is_that_of_scipy() -> None:
 
 
 def test_independent_targets_add_up() -> None:
-    parts = (mirth.StudentT(), mirth.NegativeBinomial())
-    likelihood = mirth.Independent(parts)
+    parts = (mirth.likelihoods.StudentT(), mirth.likelihoods.NegativeBinomial())
+    likelihood = mirth.likelihoods.Independent(parts)
     outputs = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)), jnp.float32)
     y = jnp.array([[0.3, 2.0]] * 3)
     first, second = outputs[:, jnp.array([0, 1, 3])], outputs[:, jnp.array([2, 4])]

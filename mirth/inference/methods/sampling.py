@@ -50,7 +50,7 @@ class Sampling(Configurable):
     Parameters
     ----------
     kernel : object
-        The sampler, such as ``mirth.MCLMC(step_size=0.1, L=3.0)``.
+        The sampler, such as ``mirth.samplers.MCLMC(step_size=0.1, L=3.0)``.
     adaptation : callable, optional
         What is learnt in the warm-up: ``adaptation(kernel, n_warmup)`` gives a
         :class:`~mirth.samplers.Adaptation`, as a class derived from it does. None learns nothing.

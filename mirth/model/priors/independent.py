@@ -265,6 +265,6 @@ class FanInNormalPrior(Prior):
             raise ValueError(
                 f"output_axis={self.output_axis!r} does not tell the fan-in of the parameter "
                 f"{name!r} of shape {leaf.shape}; give the axis that counts its outputs, or give "
-                "the parameter a prior of its own by mirth.PriorMap."
+                "the parameter a prior of its own by mirth.priors.PriorMap."
             )
         return self.scale / math.sqrt(math.prod(leaf.shape) / leaf.shape[axis])

@@ -63,7 +63,7 @@ class PriorMap(Prior):
         if not isinstance(given, Mapping | tuple):
             raise TypeError(
                 f"priors={given!r} must map patterns to priors, such as "
-                "{'*.weight': mirth.LaplacePrior(), '*': mirth.NormalPrior()}."
+                "{'*.weight': mirth.priors.LaplacePrior(), '*': mirth.priors.NormalPrior()}."
             )
         # Pairs, because their order matters where two maps are compared, and because a model
         # must be hashable.
@@ -75,7 +75,7 @@ class PriorMap(Prior):
             if not isinstance(pattern, str) or not isinstance(prior, Prior):
                 raise TypeError(
                     f"priors[{pattern!r}]={prior!r} must be a prior object such as "
-                    "mirth.NormalPrior(scale=0.5), by a pattern in quotes."
+                    "mirth.priors.NormalPrior(scale=0.5), by a pattern in quotes."
                 )
 
     def log_prob(self, params: Params) -> Float[Array, ""]:

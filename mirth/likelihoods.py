@@ -1,0 +1,65 @@
+"""What a target is, given what the network says of its row.
+
+A likelihood owns its link and is written once: loss, sampler, predictive distribution and scores
+call the same methods. Every one of them is named (``likelihood="student_t"``) where an estimator or
+a configuration asks for one, and is an object where its settings are wanted
+(``mirth.likelihoods.StudentT(min_scale=0.01)``). ``docs/likelihoods.md`` says which is for which
+target. One of your own derives from :class:`NumericLikelihood` for numbers and from
+:class:`ClassLikelihood` for classes.
+
+Examples
+--------
+>>> import mirth
+>>> sorted(mirth.likelihoods.CLASSIFICATION)
+['bernoulli', 'categorical', 'ordinal']
+>>> mirth.likelihoods.Normal().num_outputs
+2
+"""
+
+from mirth.model.likelihoods import (
+    CLASSIFICATION,
+    REGRESSION,
+    AsymmetricLaplace,
+    Bernoulli,
+    Beta,
+    Categorical,
+    ClassLikelihood,
+    Gamma,
+    HomoscedasticNormal,
+    Independent,
+    Laplace,
+    Likelihood,
+    LogNormal,
+    MultivariateNormal,
+    NegativeBinomial,
+    Normal,
+    NumericLikelihood,
+    Ordinal,
+    Poisson,
+    SeveralTargets,
+    StudentT,
+)
+
+__all__ = [
+    "CLASSIFICATION",
+    "REGRESSION",
+    "AsymmetricLaplace",
+    "Bernoulli",
+    "Beta",
+    "Categorical",
+    "ClassLikelihood",
+    "Gamma",
+    "HomoscedasticNormal",
+    "Independent",
+    "Laplace",
+    "Likelihood",
+    "LogNormal",
+    "MultivariateNormal",
+    "NegativeBinomial",
+    "Normal",
+    "NumericLikelihood",
+    "Ordinal",
+    "Poisson",
+    "SeveralTargets",
+    "StudentT",
+]
