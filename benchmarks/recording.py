@@ -37,7 +37,7 @@ def main() -> None:
         n_warmup=200,
         n_samples=args.samples,
         n_thinning=args.thin,
-        max_params=100,
+        tuner=mirth.samplers.MILETuner(max_params=100),
         start=mirth.DeepEnsemble(max_epochs=5),
     )
     times: dict[str, list[float]] = {"without": [], "with": []}

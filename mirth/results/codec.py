@@ -25,6 +25,7 @@ from mirth.core.stored import StoredArray
 from mirth.results.compression import CompressionReport
 from mirth.results.conformal import IntervalCalibration, SetCalibration
 from mirth.results.diagnostics import Diagnostics
+from mirth.samplers import MILETuner
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -48,7 +49,14 @@ def known_types() -> dict[str, type]:
     ]
     kinds = [thing for thing in public if isinstance(thing, type)]
     kinds = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
-    kept = (CompressionReport, Diagnostics, ChainVerdict, IntervalCalibration, SetCalibration)
+    kept = (
+        MILETuner,
+        CompressionReport,
+        Diagnostics,
+        ChainVerdict,
+        IntervalCalibration,
+        SetCalibration,
+    )
     return {kind.__name__: kind for kind in (*kinds, *kept)}
 
 

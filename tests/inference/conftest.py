@@ -7,6 +7,7 @@ the point, a module asks for the fixture ``unoptimised``, which halves the rest.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ import pytest
 
 import mirth
 from mirth.inference import Placement, Posterior
+from mirth.samplers import MILETuner
+
+TUNER = {field.name for field in dataclasses.fields(MILETuner)} - {"num_steps"}
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +36,7 @@ def model() -> mirth.Model:
 
 @pytest.fixture(scope="session")
 def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
-    """Short run on a number of devices; fields of the method as keywords."""
+    """Short run on a number of devices; fields of the method and of its tuner as keywords."""
 
     def infer(
         *,
@@ -54,6 +58,8 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         start = fields.pop(
             "start", mirth.DeepEnsemble(learning_rate=0.03, max_epochs=15, batch_size=8)
         )
+        tuner = {name: fields.pop(name) for name in TUNER & fields.keys()}
+        fields |= {"tuner": MILETuner(**tuner)} if tuner else {}
         budget = {"n_warmup": 30, "n_samples": 20, "n_thinning": 1, "start": start}
         return mirth.infer(
             mirth.Model(model.network, likelihood),

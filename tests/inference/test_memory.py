@@ -39,7 +39,12 @@ def built(
     model = mirth.Model(mirth.MLP(hidden, num_outputs=2, activation=activation), mirth.Normal())
     batch = mirth.data.Batch(jnp.ones((num_rows, 3)), jnp.ones(num_rows))
     placement = Placement(tuple(jax.local_devices()[:num_devices]), sequential)
-    method = mirth.MILE(n_warmup=n_warmup, n_samples=n_samples, n_thinning=1, max_params=20)
+    method = mirth.MILE(
+        n_warmup=n_warmup,
+        n_samples=n_samples,
+        n_thinning=1,
+        tuner=mirth.samplers.MILETuner(max_params=20),
+    )
     held = mirth.data.Batch(jnp.ones((20, 3)), jnp.ones(20))
     problem = Problem(
         model, batch, held, num_chains, 0, placement, Monitor(), Recorder(), Deadline(), **options
