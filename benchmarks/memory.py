@@ -42,7 +42,7 @@ def run(folder: Path, num_draws: int, rows: int) -> dict[str, float]:
         start=start,
     )
     began = time.perf_counter()
-    posterior = mirth.infer(model, data, method, num_chains=CHAINS, out=folder)
+    posterior = mirth.infer(model, data, method, num_chains=CHAINS, run=folder)
     seconds = {"sampling_seconds": time.perf_counter() - began}
     if rows:
         inputs = rng.normal(size=(rows, 5)).astype(np.float32)

@@ -55,7 +55,7 @@ def chains_of(model: mirth.Model, data: mirth.Dataset, method: Any) -> Any:
     stages.ChainRun.__init__ = stop
     placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
     try:
-        mirth.infer(model, data, method, num_chains=1, placement=placement)
+        mirth.infer(model, data, method, num_chains=1, run=mirth.Run(placement=placement))
     except Built as built:
         return built.args[0]
     finally:

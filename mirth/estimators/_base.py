@@ -28,6 +28,7 @@ from mirth.inference import (
     DeepEnsemble,
     Monitor,
     Posterior,
+    Run,
     configure_cpu_devices,
     resolve_method,
 )
@@ -69,6 +70,8 @@ class BaseBNN(BaseEstimator):
         """Scale the inputs, sample the posterior, judge the chains."""
         configure_cpu_devices()
         RANGES["num_chains"].check("n_members", self.n_members)
+        RANGES["validation"].check("validation_fraction", self.validation_fraction)
+        run = Run(self.run_directory, self.checkpoint_seconds, self.draws_store, self.max_time)
         method = resolve_method(self.method)
         if self.run_directory is not None and not isinstance(self.random_state, numbers.Integral):
             raise ValueError(
@@ -87,15 +90,7 @@ class BaseBNN(BaseEstimator):
         scaled = self.x_scaler_.transform(x)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self._session = Session(
-            self.model_,
-            Dataset(scaled, y, weights),
-            {
-                "seed": self.seed_,
-                "validation_fraction": self.validation_fraction,
-                "checkpoint_seconds": self.checkpoint_seconds,
-                "draws_store": self.draws_store,
-            },
-            self.run_directory,
+            self.model_, Dataset(scaled, y, weights), self.seed_, self.validation_fraction, run
         )
         self.posterior_ = self._session.start(
             method, self.n_members, max_time=self.max_time, **self._display()

@@ -29,7 +29,7 @@ from mirth.estimators import BNNRegressor
 from mirth.experiments.config_fields import Section, config_field, sections_of
 from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
-from mirth.inference import METHODS
+from mirth.inference import METHODS, Run
 from mirth.inference.infer import RANGES as INFER_RANGES
 from mirth.inference.monitors.trackers import TRACKERS
 from mirth.model import MLP, PRIORS
@@ -58,7 +58,7 @@ class DataSection(Section):
 
     RANGES = {
         "test_fraction": TEST_SHARE,
-        "validation_fraction": INFER_RANGES["validation_fraction"],
+        "validation_fraction": INFER_RANGES["validation"],
     }
 
     path: str = Field(
@@ -144,7 +144,7 @@ class RunConfig(Section):
     RANGES = {
         "n_members": INFER_RANGES["num_chains"],
         "seed": INFER_RANGES["seed"],
-        "checkpoint_seconds": INFER_RANGES["checkpoint_seconds"],
+        "checkpoint_seconds": Run.RANGES["checkpoint_seconds"],
     }
 
     data: DataSection = Field(description="The table, and how its rows are used.")

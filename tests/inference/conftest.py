@@ -67,16 +67,18 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
             mirth.MILE(**(budget | fields)),
             num_chains=num_chains,
             seed=seed,
-            placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential),
-            validation_fraction=0.3,
-            chunk_steps=chunk_steps,
-            data_block_size=data_block_size,
+            validation=0.3,
             verbose=verbose,
             monitors=monitors,
-            max_time=max_time,
-            out=out,
-            checkpoint_seconds=checkpoint_seconds,
-            draws_store=draws_store,
+            run=mirth.Run(
+                out,
+                checkpoint_seconds,
+                draws_store,
+                max_time,
+                placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential),
+                chunk_steps=chunk_steps,
+                data_block_size=data_block_size,
+            ),
         )
 
     return infer

@@ -155,7 +155,7 @@ def test_the_sentence() -> None:
 @pytest.mark.parametrize(
     ("part", "advice"),
     [
-        ("draws", r"run directory \(out=...\).*n_samples.*n_thinning"),
+        ("draws", r"run directory \(run=FOLDER\).*n_samples.*n_thinning"),
         ("positions of the tuning", "max_kept"),
         ("data", "fewer rows"),
         ("activations", "smaller data_block_size"),

@@ -116,8 +116,8 @@ def ensemble(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior
             data,
             mirth.DeepEnsemble(**(START | fields)),
             num_chains=2,
-            validation_fraction=0.3,
-            placement=Placement(tuple(jax.local_devices()[:1]), sequential=True),
+            run=mirth.Run(placement=Placement(tuple(jax.local_devices()[:1]), sequential=True)),
+            validation=0.3,
         )
 
     return infer

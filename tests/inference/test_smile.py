@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.inference import METHODS, Placement, Posterior, resolve_method
@@ -31,6 +32,7 @@ def smile(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
 
     def run(num_devices: int = 1, **fields: Any) -> Posterior:
         options = {k: fields.pop(k) for k in ("out", "monitors", "chunk_steps") if k in fields}
+        placement = Placement(tuple(jax.local_devices()[:num_devices]), sequential=True)
         name = repr((num_devices, sorted((BASE | fields).items())))
         if options or name not in done:
             found = mirth.infer(
@@ -38,9 +40,8 @@ def smile(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
                 data,
                 mirth.SMILE(**(BASE | fields)),
                 num_chains=2,
-                validation_fraction=0.3,
-                placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential=True),
-                **options,
+                validation=0.3,
+                **in_groups(options, placement=placement),
             )
             if options:
                 return found
@@ -128,7 +129,7 @@ def test_every_row_is_used_and_the_scale_is_exact(
     method = mirth.SMILE(**(BASE | {"n_warmup": 0, "n_samples": 1, "batch_size": 9}))
     weights = np.linspace(0.5, 2.0, len(data))
     weighted = mirth.Dataset(data.x, data.y, weights)
-    mirth.infer(model, weighted, method, num_chains=1, validation_fraction=0.3)
+    mirth.infer(model, weighted, method, num_chains=1, validation=0.3)
     (chains,) = seen
     flat, key = jax.numpy.asarray(chains.flat[0]), jax.random.key(3)
     prior = float(model.log_prior(chains.unravel(flat)))

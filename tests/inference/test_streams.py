@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.core.keys import Purpose
@@ -38,7 +39,12 @@ def infer(data: Any, **options: Any) -> mirth.Posterior:
         start=START,
     )
     return mirth.infer(
-        MODEL, data, method, num_chains=2, validation=HELD, placement=placement(), **options
+        MODEL,
+        data,
+        method,
+        num_chains=2,
+        validation=HELD,
+        **in_groups(options, placement=placement()),
     )
 
 
@@ -100,7 +106,7 @@ def test_a_loader_and_a_transformation() -> None:
     seeing, blinded = (
         mirth.infer(
             MODEL, data, mirth.DeepEnsemble(max_epochs=30, learning_rate=0.05, transform=transform),
-            num_chains=1, validation=HELD, placement=placement(),
+            num_chains=1, validation=HELD, run=mirth.Run(placement=placement()),
         ).warm_start.validation_loss[0]
         for data, transform in ((mirth.data.BatchStream(batches, 200), None), (HELD, blind))
     )  # fmt: skip

@@ -321,7 +321,7 @@ class Chains:
         if position.dtype == np.float16 and not np.isfinite(position).all():
             raise SamplingError(
                 Outcome.UNKEEPABLE_DRAW,
-                "draws_dtype='float16' ends at 65504; take 'bfloat16', which has fewer digits.",
+                "dtype='float16' ends at 65504; take 'bfloat16', which has fewer digits.",
             )
         if position.dtype == _BFLOAT16:
             position = position.view(np.uint16)  # neither NumPy's files nor Zarr know the type

@@ -35,7 +35,7 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 _ADVICE = {
-    "draws": "give infer a run directory (out=...), so that the draws go to the disk, or take "
+    "draws": "give infer a run directory (run=FOLDER), so that the draws go to the disk, or take "
     "fewer of them (n_samples, with a larger n_thinning)",
     "draws on their way to the disk": "take fewer chains at once (num_chains)",
     "positions of the tuning": "lower max_kept or max_params of the tuner",
