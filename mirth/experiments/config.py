@@ -110,8 +110,11 @@ class ModelSection(Section):
 
     hidden_layer_sizes: tuple[int, ...] | None = config_field(BNNRegressor, "hidden_layer_sizes")
     activation: str = config_field(BNNRegressor, "activation", choices=ACTIVATIONS)
-    likelihood: str | None = config_field(
-        fit_table, "likelihood", choices=(*itertools.chain(*LIKELIHOOD_NAMES.values()), None)
+    likelihood: str | None = Field(
+        None,
+        description="Distribution of the target by name, one of those for the task; without it "
+        "that of the estimator.",
+        json_schema_extra={"enum": [*itertools.chain(*LIKELIHOOD_NAMES.values()), None]},
     )
     prior: AnyPrior = Field(
         default=PRIOR_SECTIONS["normal"](), description="Prior of the weights and biases, by name."
