@@ -372,9 +372,13 @@ def pooled(log_prob: np.ndarray) -> float:
     return float(np.mean(np.logaddexp.reduce(log_prob, axis=0) - np.log(len(log_prob))))
 
 
-def standard_error(gain: np.ndarray) -> np.ndarray:
-    """Give the standard error of the mean over rows, array (chains,); NaN if a gain is infinite."""
+def standard_error(log_prob: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Give the standard error of the mean difference over rows, array (chains,).
+
+    NaN if a difference is infinite or unknown, because a log probability has overflowed.
+    """
     with np.errstate(invalid="ignore"):
+        gain = log_prob - start
         return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
 
 

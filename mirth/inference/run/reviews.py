@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mirth.core.outcomes import ChainVerdict
-from mirth.inference.chains.chains import Chain, Chains, pooled
+from mirth.evaluation import distance_between, judge_chains
+from mirth.inference.chains.chains import Chain, Chains, pooled, standard_error
 from mirth.inference.engine.loop import ChunkReport
 from mirth.inference.run.budget import (
     FIRST_DRAWS,
@@ -22,7 +23,7 @@ from mirth.inference.run.budget import (
     is_review,
     shortened,
 )
-from mirth.inference.run.health import HealthPolicy, HealthRecord, Round, judge_round
+from mirth.inference.run.health import HealthPolicy, HealthRecord
 from mirth.samplers import Phase
 
 SAMPLING = "sampling"
@@ -206,7 +207,7 @@ class Reviews:
             # A step size that is at its cap once may just have met a single divergence.
             is_at_cap = self.chains.tuned(state).is_at_cap
             is_held = is_at_cap & np.asarray(progress.health.at_cap)
-            verdicts = judge_round(self._round(), self._positions_of(state), is_held)
+            verdicts = judge_chains(*self._movement(state), is_at_cap=is_held)
             progress.health.at_cap = is_at_cap.tolist()
             where = f"After {progress.done * unit} steps of the phase {phase.name!r}"
             state = self._apply(state, verdicts, where, can_restart=not phase.thin)
@@ -251,11 +252,15 @@ class Reviews:
         progress = self.progress
         if not self._is_due(FIRST_DRAWS):
             return state
-        gain = log_prob - self.log_prob_of_start()
-        if progress.done < _MIN_DRAWS_TO_COMPARE:
-            gain = np.zeros_like(gain)  # a few draws of one chain say little about its predictions
-        never = np.zeros(len(gain), dtype=bool)
-        verdicts = judge_round(self._round(), self._positions_of(state), never, gain)
+        facts: dict[str, np.ndarray] = {}
+        if progress.done >= _MIN_DRAWS_TO_COMPARE:  # fewer say little about a chain's predictions
+            start = self.log_prob_of_start()
+            facts = {
+                "lppd_chain": log_prob.mean(axis=1),
+                "lppd_start": start.mean(axis=1),
+                "lppd_standard_error": standard_error(log_prob, start),
+            }
+        verdicts = judge_chains(*self._movement(state), **facts)
         where = f"After {progress.done} draws"
         state = self._apply(state, verdicts, where, can_restart=False)
         if self.recipe.budget == "auto":
@@ -289,9 +294,10 @@ class Reviews:
     def _positions_of(self, state: Chain) -> np.ndarray:
         return np.asarray(state.kernel.position)[: self.problem.num_chains]
 
-    def _round(self) -> Round:
-        divergent = np.asarray(self.progress.round_divergent)
-        return Round(self.progress.round_steps, divergent, self.positions)
+    def _movement(self, state: Chain) -> tuple[np.ndarray, np.ndarray]:
+        """Give how far each chain went since the last review, and its share of reverted steps."""
+        distance = distance_between(self.positions, self._positions_of(state))
+        return distance, np.asarray(self.progress.round_divergent) / self.progress.round_steps
 
     def _begin_round(self, state: Chain) -> None:
         progress, num = self.progress, self.problem.num_chains

@@ -239,7 +239,6 @@ class ChainRun:
         chains, problem, progress = self.chains, self.problem, self.progress
         num = problem.num_chains
         log_prob, start = self._log_prob(state), self.reviews.log_prob_of_start()
-        gain = log_prob - start
         tuned = chains.tuned(state)
         tuning = TuningReport(
             step_size=tuned.step_size,
@@ -265,7 +264,7 @@ class ChainRun:
             tuning=tuning,
             lppd_start=start.mean(axis=1),
             lppd_chain=log_prob.mean(axis=1),
-            lppd_se=standard_error(gain),
+            lppd_se=standard_error(log_prob, start),
             num_sampling_steps=num_steps,
             num_gradients=chains.adaptation.gradients_per_step * (tuning.num_steps + num_steps),
             seconds={"warm_start": self.warm_start.seconds, **progress.seconds},
