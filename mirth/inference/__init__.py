@@ -14,6 +14,7 @@ from mirth.inference.posterior import Continuation, Posterior, join_chains
 from mirth.inference.reports import TuningReport, WarmStartReport
 from mirth.inference.start.deep_ensemble import DeepEnsemble
 from mirth.inference.store.run_folder import RunFolderError
+from mirth.inference.store.run_status import RunStatus, read_status
 
 __all__ = [
     "METHODS",
@@ -29,6 +30,7 @@ __all__ = [
     "Placement",
     "Posterior",
     "RunFolderError",
+    "RunStatus",
     "Sampling",
     "TensorBoardMonitor",
     "TuningReport",
@@ -36,5 +38,6 @@ __all__ = [
     "configure_cpu_devices",
     "infer",
     "join_chains",
+    "read_status",
     "resolve_method",
 ]

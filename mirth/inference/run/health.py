@@ -33,17 +33,24 @@ class HealthRecord:
         How often each chain was put back to its start.
     dropped : list of int
         Chains that are no longer part of the run.
+    is_reviewed : bool
+        Whether there has been a review; before it the verdicts mean nothing.
     """
 
     verdicts: list[str]
     at_cap: list[bool]
     restarts: list[int]
     dropped: list[int]
+    is_reviewed: bool = False
 
     @classmethod
     def new(cls, num_chains: int) -> HealthRecord:
         """Begin with healthy chains."""
         return cls(["MOVED"] * num_chains, [False] * num_chains, [0] * num_chains, [])
+
+    def said(self) -> tuple[ChainVerdict, ...]:
+        """Give the verdict of the last review on each chain; none before the first one."""
+        return tuple(ChainVerdict[name] for name in self.verdicts) if self.is_reviewed else ()
 
     def kept(self) -> np.ndarray:
         """Indices of the chains that are still part of the run."""
@@ -104,7 +111,7 @@ class HealthPolicy:
             and verdict is not ChainVerdict.MOVED
             and (record.verdicts[k] == ChainVerdict.MOVED.name or self.name != "keep")
         }
-        record.verdicts = [verdict.name for verdict in verdicts]
+        record.verdicts, record.is_reviewed = [verdict.name for verdict in verdicts], True
         if not is_new:
             return state, []
         named = [is_new.get(k, ChainVerdict.MOVED) for k in range(len(verdicts))]

@@ -224,9 +224,16 @@ class ChainRun:
     def _tell(self, report: ChunkReport, lppd: float, num_effective: float = np.nan) -> None:
         """Tell the monitors of a chunk."""
         L, progress = self.chains.tuned(report.carry).L, self.progress
-        first = sum(progress.steps[: progress.phase])
-        seconds = progress.seconds["sampling"]
-        said = ChainsReport.of(report, lppd, L, num_effective, seconds, first)
+        said = ChainsReport.of(
+            report,
+            lppd,
+            L,
+            num_effective,
+            sampling_seconds=progress.seconds["sampling"],
+            first_step=sum(progress.steps[: progress.phase]),
+            seconds=self.problem.deadline.elapsed,
+            verdicts=progress.health.said(),
+        )
         self.problem.monitor.on_chunk(said)
 
     def _log_prob(self, state: Chain) -> np.ndarray:
