@@ -195,7 +195,7 @@ def test_a_look_keeps_no_run_from_its_folder(tmp_path: Path) -> None:
         (
             lambda p: directory(p, schema_version=2, mirth_version="0.0.1"),
             ValueError,
-            r"schema version 2, but this mirth reads version 3; .* install mirth 0\.0\.1",
+            rf"schema version 2, but .* reads version {SCHEMA_VERSION}; .* install mirth 0\.0\.1",
         ),
         (
             lambda p: directory(p, '{"state": "runn'),

@@ -150,7 +150,8 @@ class RunStatus:
                 value = str(value)
             if value is not None:
                 record[field.name] = value
-        return finite(record)  # type: ignore[no-any-return]
+        known: dict[str, Any] = finite(record)
+        return known
 
     def __str__(self) -> str:
         """Put it into one line."""
