@@ -47,6 +47,7 @@ from mirth.inference import (
     configure_cpu_devices,
     infer,
     join_chains,
+    read_status,
 )
 from mirth.model import MLP, Categorical, Model, Normal
 from mirth.prediction import make_predictive
@@ -157,6 +158,7 @@ __all__ = [
     "networks",
     "prediction",
     "priors",
+    "read_status",
     "results",
     "samplers",
 ]

@@ -3,7 +3,8 @@
 Every monitor of ``infer(monitors=[...])``, or of an estimator, is told of the optimisation, the
 tuning and the sampling as they happen: :class:`TensorBoardMonitor` and :class:`MLflowMonitor` write
 to those tools. One of your own derives from :class:`Monitor` and overrides what it wants to hear;
-the health of the chains arrives as a :class:`ChainsReport`.
+the health of the chains arrives as a :class:`ChainsReport`. From outside, :func:`mirth.read_status`
+reads a run directory and gives a :class:`RunStatus`.
 
 Examples
 --------
@@ -18,6 +19,7 @@ from mirth.inference import (
     ChainsReport,
     MLflowMonitor,
     Monitor,
+    RunStatus,
     TensorBoardMonitor,
 )
 
@@ -25,5 +27,6 @@ __all__ = [
     "ChainsReport",
     "MLflowMonitor",
     "Monitor",
+    "RunStatus",
     "TensorBoardMonitor",
 ]

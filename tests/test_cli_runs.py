@@ -31,7 +31,9 @@ from mirth.core.outcomes import RunInterrupted
 from mirth.estimators import load
 from mirth.experiments import fit_table
 from mirth.experiments.config import parse_config
+from mirth.inference import RunStatus
 from mirth.inference.monitors.displays import LineMonitor
+from tests.inference.test_run_status import directory
 
 # Chains of so few steps may be worse than their start, and say so.
 pytestmark = pytest.mark.filterwarnings("ignore:Of \\d chains:mirth.MirthWarning")
@@ -310,7 +312,8 @@ def test_folders_that_are_in_use(finished: Path, config: Path, tmp_path: Path) -
     assert "is not empty" in invoke("run", config, "--out", tmp_path).stderr
     for command in ("resume", "status", "watch"):
         result = invoke(command, tmp_path)
-        assert result.exit_code == 2 and "has no run" in result.stderr
+        assert result.exit_code == 2
+        assert ("has no run" if command == "resume" else "is no run directory") in result.stderr
     run = shutil.copytree(finished, tmp_path / "run")
     (run / "manifest.json").unlink()
     with filelock.FileLock(run / "lock"):
@@ -360,17 +363,20 @@ STATUS = {
 )
 def test_status_of_a_process_that_is_gone(tmp_path: Path, kept: Any, expected: str) -> None:
     (tmp_path / "config.yaml").touch()
-    (tmp_path / "chains").mkdir()
     if kept is not None:
-        (tmp_path / "chains" / "status.json").write_text(json.dumps(kept))
+        directory(tmp_path / "chains", kept)
     assert f"{tmp_path}: {expected}" in invoke("status", tmp_path).output
     with filelock.FileLock(tmp_path / "lock"):
         assert invoke("status", tmp_path).output.startswith(f"{tmp_path}: running")
 
 
 def test_status_of_a_folder_of_infer(tmp_path: Path) -> None:
-    (tmp_path / "status.json").write_text(json.dumps({"state": "finished"}))
+    directory(tmp_path, {"state": "finished"})
     assert invoke("status", tmp_path).output == f"{tmp_path}: finished\n"
+    directory(tmp_path, {"state": "interrupted"})
+    assert "goes on by the same call of infer" in invoke("status", tmp_path).output
+    directory(tmp_path, "{")
+    assert "status.json is damaged" in invoke("status", tmp_path).stderr
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -383,7 +389,7 @@ def test_watch_until_the_end(tmp_path: Path, is_terminal: bool) -> None:
     lock.acquire()
 
     def write(status: Any) -> None:
-        (tmp_path / "status.json").write_text(json.dumps(status))
+        directory(tmp_path, status)
 
     def sleep(seconds: float) -> None:
         nonlocal looks
@@ -394,7 +400,7 @@ def test_watch_until_the_end(tmp_path: Path, is_terminal: bool) -> None:
             lock.release()
 
     write(STATUS)
-    assert reader.watch(tmp_path, console, sleep=sleep)["state"] == "finished"
+    assert reader.watch(tmp_path, console, sleep=sleep).state == "finished"
     text = console.export_text()
     assert looks == 3 and "running, sampling: step 22/100" in text
     assert text.rstrip().splitlines()[0 if is_terminal else -1]
@@ -481,10 +487,10 @@ def test_an_error_while_the_results_are_written(
     config: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The chains had finished, so the run looked killed."""
-    run, states = tmp_path / "run", list[dict[str, Any]]()
+    run, states = tmp_path / "run", list[RunStatus]()
 
     def fail(*_: Any, **__: Any) -> None:
-        states.append(reader.read_status(run))
+        states.append(mirth.read_status(run))
         raise OSError("the disk\nis full")
 
     with monkeypatch.context() as patch:
@@ -494,8 +500,8 @@ def test_an_error_while_the_results_are_written(
         assert ": failed, writing the results" in found and "OSError: the disk is full, go" in found
         assert json.loads(invoke("status", run, "--json").output)["state"] == "failed"
         assert invoke("resume", run).exit_code == 2
-        assert [state["state"] for state in states] == ["running"] * 2
-        assert not any("error" in state for state in states)  # the second try has begun anew
+        assert [state.state for state in states] == ["running"] * 2
+        assert not any(state.error for state in states)  # the second try has begun anew
     with monkeypatch.context() as patch:
         patch.setattr(mirth.experiments.runs, "fit_into", stopped)
         assert invoke("resume", run).exit_code == 130

@@ -30,4 +30,6 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unoptimised: 
     X, small = names["X_rest"], names["small"]
     np.testing.assert_array_equal(names["loaded"].predict(X), names["model"].predict(X))
     np.testing.assert_allclose(names["result"]["mean"], small.predict(X), rtol=1e-4)
+    np.testing.assert_array_equal(names["kept"].predict(X), names["model"].predict(X))
+    assert names["status"].state == "finished" and names["status"].phase == "sampling"
     assert (tmp_path / "small.mirth").stat().st_size < (tmp_path / "model.mirth").stat().st_size

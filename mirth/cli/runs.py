@@ -98,10 +98,10 @@ def status(
 ) -> None:
     """Say how far a run is, from the files in its folder."""
     with clean_messages():
-        from mirth.cli.status import read_status, sentence
+        from mirth.inference import read_status
 
         found = read_status(run)
-        print(json.dumps(found, indent=2) if as_json else sentence(found, run))
+        print(json.dumps(found.to_record(), indent=2) if as_json else found)
 
 
 @runs.command()
@@ -128,7 +128,9 @@ def _resumable(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        if (out / "config.yaml").is_file():
+        from mirth.inference.store.run_status import CONFIG
+
+        if (out / CONFIG).is_file():
             print(f"Stopped; go on by: mirth resume {out}", file=sys.stderr)
         is_term = isinstance(stop, RunInterrupted) and stop.reason == "SIGTERM"
         raise typer.Exit(143 if is_term else 130) from None  # 128 + number of the signal

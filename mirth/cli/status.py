@@ -1,19 +1,19 @@
-"""How far a run is, read from its folder: for people, for programs, and as a live table."""
+"""How far a run is, as a table and as one that lives."""
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mirth.inference.monitors.displays import chain_table
+from mirth.inference.store.run_status import RunStatus, read_status
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-Status = dict[str, Any]
 _CHAIN_FIELDS = {
     "step_size": "step size",
     "L": "L",
@@ -23,120 +23,13 @@ _CHAIN_FIELDS = {
 _SHOWN_NOTES = 5
 
 
-def read_status(folder: str | Path) -> Status:
-    """Read how far a run is.
-
-    Parameters
-    ----------
-    folder : str or path
-        Folder of ``mirth run``, or run directory of ``mirth.infer``.
-
-    Returns
-    -------
-    dict
-        What ``status.json`` has, with the true ``state``: starting, running, interrupted, failed,
-        killed (the process is gone without a word), finished.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no run.
-    """
-    path = Path(folder)
-    is_whole_run = (path / "config.yaml").is_file()
-    file = (path / "chains" if is_whole_run else path) / "status.json"
-    is_held = _is_held(path)
-    if not is_whole_run and not file.is_file():
-        raise FileNotFoundError(f"{path} has no run: there is no {file}.")
-    try:
-        status: Status = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        status = {"state": "running" if is_held else "killed", "phase": "starting"}
-    if is_whole_run and status["state"] == "finished":
-        from mirth.experiments.runs import is_finished
-
-        if not is_finished(path):
-            status |= {"state": "running", "phase": "writing the results"}
-    if is_held:
-        status["state"] = "running"
-        status.pop("error", None)  # of an earlier try
-    elif status["state"] == "running":
-        status["state"] = "killed"
-    error = path / "error.txt"  # also of what came before or after the chains
-    if status["state"] in ("killed", "failed") and is_whole_run and error.is_file():
-        text = " ".join(error.read_text(encoding="utf-8").split())
-        status |= {"state": "failed", "error": text}
-    return status
-
-
-def _is_held(path: Path) -> bool:
-    """Whether a process works on the run."""
-    import filelock
-
-    if not (path / "lock").exists():
-        return False
-    try:
-        with filelock.FileLock(path / "lock", timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
-
-
-def sentence(status: Status, folder: str | Path) -> str:
-    """Put a status into one line.
-
-    Parameters
-    ----------
-    status : dict
-        Of ``read_status``.
-    folder : str or path
-        The run.
-
-    Returns
-    -------
-    str
-        The line.
-    """
-    words = [f"{folder}: {status['state']}"]
-    if "phase" in status:
-        words.append(_phase(status))
-    if status.get("steps_per_second"):
-        words += [f"{status['steps_per_second']:.0f} steps/s", _left(status)]
-    if status.get("validation_lppd") is not None:
-        words.append(f"validation LPPD {status['validation_lppd']:.3f}")
-    if status.get("effective_per_second") is not None:
-        words.append(f"{status['effective_per_second']:.2g} effective draws/s")
-    if status.get("peak_bytes") is not None:
-        words.append(f"{status['peak_bytes'] / 2**30:.2f} GiB of memory")
-    if sum(status.get("num_divergent", [])):
-        words.append(f"{sum(status['num_divergent'])} divergent steps")
-    if "error" in status:
-        words.append(status["error"])
-    if status["state"] in ("interrupted", "killed", "failed"):
-        words.append(f"go on by: mirth resume {folder}")
-    return ", ".join(words)
-
-
-def _phase(status: Status) -> str:
-    share = f": step {status['step']}/{status['num_steps']}" if "step" in status else ""
-    epochs = f": epoch {max(status['epochs'])}" if "epochs" in status else ""
-    return f"{status['phase']}{share}{epochs}"
-
-
-def _left(status: Status) -> str:
-    seconds = status.get("seconds_left")
-    return "" if seconds is None else f"{seconds:.0f} s left"
-
-
-def table(status: Status, folder: str | Path) -> Group:
+def table(status: RunStatus) -> Group:
     """Put a status into a sentence, and a table with a row for each chain.
 
     Parameters
     ----------
-    status : dict
+    status : RunStatus
         Of ``read_status``.
-    folder : str or path
-        The run.
 
     Returns
     -------
@@ -146,9 +39,13 @@ def table(status: Status, folder: str | Path) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    lines = [sentence(status, folder), *status.get("notes", [])[-_SHOWN_NOTES:]]
-    text = Text("\n".join(lines))
-    columns = {title: status[name] for name, title in _CHAIN_FIELDS.items() if name in status}
+    text = Text("\n".join([str(status), *status.notes[-_SHOWN_NOTES:]]))
+    known = {title: getattr(status, name) for name, title in _CHAIN_FIELDS.items()}
+    columns = {
+        title: [None if math.isnan(v) else v for v in values]
+        for title, values in known.items()
+        if values
+    }
     return Group(text, chain_table(columns)) if columns else Group(text)
 
 
@@ -158,7 +55,7 @@ def watch(
     *,
     seconds: float = 1.0,
     sleep: Callable[[float], None] = time.sleep,
-) -> Status:
+) -> RunStatus:
     """Show a run until it ends.
 
     Parameters
@@ -174,8 +71,8 @@ def watch(
 
     Returns
     -------
-    dict
-        The last status.
+    RunStatus
+        The last one.
     """
     from rich.live import Live
 
@@ -183,17 +80,17 @@ def watch(
         last = ""
         while True:
             status = read_status(folder)
-            text = sentence(status, folder)
+            text = str(status)
             if text != last:
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
-            if status["state"] != "running":
+            if not status.is_running:
                 return status
             last = text
             sleep(seconds)
     status = read_status(folder)
-    with Live(table(status, folder), console=console, auto_refresh=False) as live:
-        while status["state"] == "running":
+    with Live(table(status), console=console, auto_refresh=False) as live:
+        while status.is_running:
             sleep(seconds)
             status = read_status(folder)
-            live.update(table(status, folder), refresh=True)
+            live.update(table(status), refresh=True)
     return status

@@ -243,7 +243,7 @@ class BatchStream(Stream):
                 f"batches={batches!r} can be iterated once only, and each epoch begins anew; pass "
                 "the loader itself, or a function that makes an iterator."
             )
-        self._source = batches
+        self._loader = batches
         first = next(self._from(0), None)
         if first is None:
             raise ValueError("batches is empty: its first epoch has no batch.")
@@ -272,17 +272,17 @@ class BatchStream(Stream):
 
     def _from(self, first: int) -> Iterator[Any]:
         """Yield batches from a step on; where they have no numbers, by reading those before."""
-        source: Any = self._source
-        if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        loader: Any = self._loader
+        if hasattr(loader, "__getitem__") and hasattr(loader, "__len__"):
             step = first
-            while len(source):
-                yield source[step % len(source)]
+            while len(loader):
+                yield loader[step % len(loader)]
                 step += 1
             return
         skipped = 0
         while True:
             is_empty = True
-            for batch in source() if callable(source) else iter(source):
+            for batch in loader() if callable(loader) else iter(loader):
                 is_empty = False
                 if skipped < first:
                     skipped += 1

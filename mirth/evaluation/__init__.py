@@ -25,7 +25,12 @@ from mirth.evaluation.convergence import (
     split_rhat,
 )
 from mirth.evaluation.crps import crps_from_samples, crps_normal_mixture
-from mirth.evaluation.health import judge_chains, relative_displacement
+from mirth.evaluation.health import (
+    distance_between,
+    judge_chains,
+    relative_displacement,
+    summarize_health,
+)
 from mirth.evaluation.scores import (
     accuracy,
     brier,
@@ -36,7 +41,6 @@ from mirth.evaluation.scores import (
     rmse,
     running_lppd,
 )
-from mirth.evaluation.verdicts import summarize_health
 
 __all__ = [
     "ChainDiagnostics",
@@ -49,6 +53,7 @@ __all__ = [
     "coverage_curve",
     "crps_from_samples",
     "crps_normal_mixture",
+    "distance_between",
     "effective_sample_size",
     "expected_calibration_error",
     "function_space_diagnostics",

@@ -1,6 +1,12 @@
-"""Health of chains: a verdict for each one."""
+"""Health of chains: a verdict for each one, and one sentence about all of them.
+
+The rules stand in :func:`judge_chains` alone. The reviews of a run that goes on and the judgement
+of a finished one both call it, with the facts that they have.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -9,13 +15,20 @@ from numpy.typing import ArrayLike
 from mirth.core.outcomes import ChainVerdict
 from mirth.core.validation import check_real
 from mirth.evaluation._arrays import as_float, as_native, as_real, check_same_shape
-from mirth.evaluation.verdicts import (
-    DIVERGING_ABOVE,
-    FROZEN_BELOW,
-    STANDARD_ERRORS,
-    TOLERANCE,
-    first_verdict,
-)
+
+_PHRASES = {
+    ChainVerdict.FROZEN: ("did not move", "did not move"),
+    ChainVerdict.DIVERGING: ("kept diverging", "kept diverging"),
+    ChainVerdict.AT_CAP: (
+        "is held at the cap of its step size",
+        "are held at the cap of their step size",
+    ),
+    ChainVerdict.WORSE_THAN_START: (
+        "predicts worse than its start",
+        "predict worse than their start",
+    ),
+}
+"""What is said of one chain and of several, the worst verdict first."""
 
 
 def relative_displacement(flat: ArrayLike) -> Float[np.ndarray, " chains"]:
@@ -58,22 +71,58 @@ def relative_displacement(flat: ArrayLike) -> Float[np.ndarray, " chains"]:
     return distance
 
 
+def distance_between(begin: ArrayLike, end: ArrayLike) -> Float[np.ndarray, " chains"]:
+    """Compute how far each chain went from one position to another.
+
+    Parameters
+    ----------
+    begin, end : array of shape (chains, parameters)
+        Two positions of each chain.
+
+    Returns
+    -------
+    array of shape (chains,)
+        The ``relative_displacement`` of the two; NaN where a position is not finite.
+
+    Examples
+    --------
+    >>> distance_between([[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, np.nan]])
+    array([ 1., nan])
+    """
+    path = np.stack([as_float("begin", begin), as_float("end", end)], axis=1)
+    is_finite = np.isfinite(path).all(axis=(1, 2))
+    distance = np.full(len(path), np.nan)
+    if is_finite.any():
+        distance[is_finite] = relative_displacement(path[is_finite])
+    return distance
+
+
 def judge_chains(
     distance: ArrayLike,
     divergence_rate: ArrayLike,
-    lppd_chain: ArrayLike,
-    lppd_start: ArrayLike,
+    lppd_chain: ArrayLike | None = None,
+    lppd_start: ArrayLike | None = None,
     *,
     lppd_standard_error: ArrayLike | None = None,
-    frozen_below: float = FROZEN_BELOW,
-    diverging_above: float = DIVERGING_ABOVE,
-    tolerance: float = TOLERANCE,
-    standard_errors: float = STANDARD_ERRORS,
+    is_at_cap: ArrayLike | None = None,
+    frozen_below: float = 1e-6,
+    diverging_above: float = 0.05,
+    tolerance: float = 0.05,
+    standard_errors: float = 2.0,
 ) -> list[ChainVerdict]:
     """Judge each chain by how far it went, how often it failed, and what it predicts.
 
-    Where several verdicts apply, the first of FROZEN, DIVERGING, WORSE_THAN_START is given: the
-    one that leaves less of the chain to use.
+    Where several verdicts apply, the first of FROZEN, DIVERGING, AT_CAP, WORSE_THAN_START is given:
+    the one that leaves less of the chain to use. A verdict whose facts are not given is not given
+    either: while a chain is tuned its predictions say nothing yet, and afterwards no cap holds it.
+
+    A chain that is exactly at a threshold is healthy: each rule is a strict inequality. Numbers
+    that overflowed are judged, not refused, because a run must not end by them:
+
+    - a distance of NaN is not known, so it makes no chain frozen;
+    - an LPPD of NaN counts as ``-inf``: predictions that overflowed are worse than any start whose
+      LPPD is finite, and no worse than one of ``-inf``;
+    - a standard error that is not finite is not known, so the tolerance alone decides.
 
     Parameters
     ----------
@@ -82,11 +131,13 @@ def judge_chains(
         ``relative_displacement`` gives it.
     divergence_rate : array of shape (chains,)
         Share of steps that were rejected as non-finite, between 0 and 1.
-    lppd_chain, lppd_start : array of shape (chains,)
+    lppd_chain, lppd_start : array of shape (chains,), optional
         LPPD of the chain's draws and of the network it started from, on the same rows, in nats per
-        row. ``-inf`` is legal.
+        row; both or none.
     lppd_standard_error : array of shape (chains,), optional
         Standard error of the difference ``lppd_chain - lppd_start`` over rows.
+    is_at_cap : bool array of shape (chains,), optional
+        Whether the step size is held at its cap.
     frozen_below : float, default=1e-6
         Distance below which a chain is frozen: float32 resolves about 1e-7 of a number, so that is
         a few roundings and no movement.
@@ -108,44 +159,101 @@ def judge_chains(
     Raises
     ------
     ValueError
-        If shapes differ, a value is NaN, a rate is not between 0 and 1, or a threshold is negative.
+        If shapes differ, a rate is not between 0 and 1, one of the two LPPDs is missing, or a
+        threshold is negative.
 
     Examples
     --------
     >>> verdicts = judge_chains([0.3, 0.0, 0.3], [0.0, 0.0, 0.2], [0.7, 0.1, 0.6], [0.1, 0.1, 0.1])
     >>> [verdict.name for verdict in verdicts]
     ['MOVED', 'FROZEN', 'DIVERGING']
+    >>> [v.name for v in judge_chains([0.3, 0.3], [0.0, 0.0], is_at_cap=[False, True])]
+    ['MOVED', 'AT_CAP']
     """
     check_real("frozen_below", frozen_below, low=0)
     check_real("diverging_above", diverging_above, low=0, high=1)
     check_real("tolerance", tolerance, low=0)
     check_real("standard_errors", standard_errors, low=0)
-    moved = as_real("distance", distance, "chains")
+    moved = as_float("distance", distance, "chains")
     rate = as_real("divergence_rate", divergence_rate)
-    after, before = _as_lppd("lppd_chain", lppd_chain), _as_lppd("lppd_start", lppd_start)
-    check_same_shape(distance=moved, divergence_rate=rate, lppd_chain=after, lppd_start=before)
+    check_same_shape(distance=moved, divergence_rate=rate)
     if rate.min() < 0 or rate.max() > 1:
         raise ValueError(
             "divergence_rate must be a share of steps between 0 and 1, got "
             f"{rate.min()} ... {rate.max()}; divide counts by the number of steps."
         )
-    margin = np.full(moved.shape, tolerance)
-    if lppd_standard_error is not None:
-        error = as_real("lppd_standard_error", lppd_standard_error)
-        check_same_shape(distance=moved, lppd_standard_error=error)
-        margin = np.maximum(margin, standard_errors * error)
-    return first_verdict(
-        {
-            ChainVerdict.FROZEN: moved < frozen_below,
-            ChainVerdict.DIVERGING: rate > diverging_above,
-            ChainVerdict.WORSE_THAN_START: after < before - margin,
-        }
-    )
+    is_so = {
+        ChainVerdict.FROZEN: moved < frozen_below,
+        ChainVerdict.DIVERGING: rate > diverging_above,
+    }
+    if is_at_cap is not None:
+        is_so[ChainVerdict.AT_CAP] = np.asarray(is_at_cap, dtype=bool)
+        check_same_shape(distance=moved, is_at_cap=is_so[ChainVerdict.AT_CAP])
+    if lppd_chain is not None and lppd_start is not None:
+        after, before = _as_lppd("lppd_chain", lppd_chain), _as_lppd("lppd_start", lppd_start)
+        check_same_shape(distance=moved, lppd_chain=after, lppd_start=before)
+        margin = np.full(moved.shape, tolerance)
+        if lppd_standard_error is not None:
+            error = as_float("lppd_standard_error", lppd_standard_error)
+            check_same_shape(distance=moved, lppd_standard_error=error)
+            known = np.where(np.isfinite(error), error, 0.0)
+            margin = np.maximum(margin, standard_errors * known)
+        is_so[ChainVerdict.WORSE_THAN_START] = after < before - margin
+    elif lppd_chain is not None or lppd_start is not None or lppd_standard_error is not None:
+        raise ValueError(
+            "lppd_chain and lppd_start belong together, because they are compared, and "
+            "lppd_standard_error to both; pass both or none of the three."
+        )
+    return [
+        next((verdict for verdict, found in is_so.items() if found[k]), ChainVerdict.MOVED)
+        for k in range(len(moved))
+    ]
 
 
 def _as_lppd(name: str, value: ArrayLike) -> np.ndarray:
-    """Check LPPDs, of which -inf is one."""
+    """Convert LPPDs; those that overflowed are -inf."""
     array = as_float(name, value)
-    if np.any(np.isnan(array) | np.isposinf(array)):
-        raise ValueError(f"{name} has NaN or +inf values: {array}; compute it by lppd.")
-    return array
+    return np.where(np.isnan(array), -np.inf, array)
+
+
+def summarize_health(verdicts: Sequence[ChainVerdict], numbers: Sequence[int] | None = None) -> str:
+    """Say in one sentence which chains are unhealthy.
+
+    Parameters
+    ----------
+    verdicts : sequence of ChainVerdict
+        One per chain, from ``judge_chains``.
+    numbers : sequence of int, optional
+        Number of each chain, if they are not 0, 1, 2, ...
+
+    Returns
+    -------
+    str
+        A sentence that names chains by their numbers, from 0.
+
+    Raises
+    ------
+    ValueError
+        If there are no verdicts.
+
+    Examples
+    --------
+    >>> good, bad = ChainVerdict.MOVED, ChainVerdict.FROZEN
+    >>> summarize_health([good, good, good, bad, good, good, good, bad])
+    'Of 8 chains (numbered from 0), chains 3 and 7 did not move.'
+    >>> summarize_health([good, good])
+    'All chains (2) moved and predict no worse than their start.'
+    """
+    if not verdicts:
+        raise ValueError("verdicts is empty; there is no chain to speak of.")
+    numbers = range(len(verdicts)) if numbers is None else numbers
+    clauses = []
+    for verdict, (singular, plural) in _PHRASES.items():
+        chains = [str(k) for k, other in zip(numbers, verdicts, strict=True) if other is verdict]
+        if len(chains) == 1:
+            clauses.append(f"chain {chains[0]} {singular}")
+        elif chains:
+            clauses.append(f"chains {', '.join(chains[:-1])} and {chains[-1]} {plural}")
+    if not clauses:
+        return f"All chains ({len(verdicts)}) moved and predict no worse than their start."
+    return f"Of {len(verdicts)} chains (numbered from 0), {'; '.join(clauses)}."

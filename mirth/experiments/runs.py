@@ -28,7 +28,7 @@ from typing import Any
 
 import filelock
 
-from mirth.core.folders import MARKERS, write_json, write_text
+from mirth.core.folders import write_json, write_text
 from mirth.core.validation import find_name
 from mirth.estimators import BNNClassifier, BNNRegressor
 from mirth.experiments.comparison import Comparison
@@ -39,11 +39,11 @@ from mirth.experiments.tables import Prepared, fit_into, prepare
 from mirth.inference import Monitor
 from mirth.inference.monitors.trackers import TRACKERS
 from mirth.inference.store.draws import open_store, store_location
-from mirth.inference.store.run_folder import LOCK, RunFolderError
+from mirth.inference.store.run_folder import LOCK, LOCK_SECONDS, RunFolderError
+from mirth.inference.store.run_status import CHAINS, CONFIG, ERROR, has_results
 from mirth.report import Table
 
-CONFIG, ENVIRONMENT, CHAINS, LOG = "config.yaml", "environment.json", "chains", "log.txt"
-ERROR = "error.txt"
+ENVIRONMENT, LOG = "environment.json", "log.txt"
 
 Show = Callable[[Table | str], None]
 
@@ -129,7 +129,7 @@ def resume_run(
     """
     path = Path(folder)
     config = _config_of(path)
-    if is_finished(path):
+    if has_results(path):
         return None
     with _held(path):
         _check_data(path)
@@ -166,7 +166,7 @@ def extend_run(
     config = _config_of(path)
     if config.method.name != "mile":
         raise ValueError(f"{path} is a {config.method.name}: it has no chains to go on with.")
-    if not is_finished(path):
+    if not has_results(path):
         raise RunFolderError(f"the run in {path} is not finished; first: mirth resume {path}")
     if n_samples <= config.method.n_samples:
         raise ValueError(
@@ -180,25 +180,6 @@ def extend_run(
         prepared = _prepare(config)
         write_config(path / CONFIG, config)
         return _fit(path, config, prepared, verbose, show)
-
-
-def is_finished(folder: str | Path) -> bool:
-    """Whether the results of a run are there, and those of its present configuration.
-
-    Parameters
-    ----------
-    folder : str or path
-        Folder of ``start_run``.
-
-    Returns
-    -------
-    bool
-    """
-    try:
-        manifest = json.loads((Path(folder) / MARKERS[0]).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    return bool(manifest.get("config") == _config_of(Path(folder)).model_dump(mode="json"))
 
 
 def _config_of(path: Path) -> RunConfig:
@@ -264,7 +245,7 @@ def _fit(
 def _held(path: Path) -> Iterator[None]:
     """Keep other processes away."""
     try:
-        with filelock.FileLock(path / LOCK, timeout=0):
+        with filelock.FileLock(path / LOCK, timeout=LOCK_SECONDS):
             yield
     except filelock.Timeout:
         raise RunFolderError(

@@ -15,6 +15,7 @@ from mirth.inference.reports import TuningReport, WarmStartReport
 from mirth.inference.settings import Keep, Run
 from mirth.inference.start.deep_ensemble import DeepEnsemble
 from mirth.inference.store.run_folder import RunFolderError
+from mirth.inference.store.run_status import RunStatus, read_status
 
 __all__ = [
     "METHODS",
@@ -32,6 +33,7 @@ __all__ = [
     "Posterior",
     "Run",
     "RunFolderError",
+    "RunStatus",
     "Sampling",
     "TensorBoardMonitor",
     "TuningReport",
@@ -39,5 +41,6 @@ __all__ = [
     "configure_cpu_devices",
     "infer",
     "join_chains",
+    "read_status",
     "resolve_method",
 ]

@@ -12,10 +12,10 @@ import numpy as np
 from mirth.core.outcomes import ChainVerdict, MirthWarning
 from mirth.core.trees import full_precision
 from mirth.evaluation import (
+    distance_between,
     function_space_diagnostics,
     judge_chains,
     parameter_space_diagnostics,
-    relative_displacement,
     summarize_health,
 )
 from mirth.inference import Posterior
@@ -119,10 +119,9 @@ def judge(posterior: Posterior, stacklevel: int = 4) -> list[ChainVerdict]:
     verdicts = judge_chains(
         _distance(posterior),
         divergence_rate(posterior),
-        # Predictions that overflowed make a chain worse than its start; they lose no run.
-        np.nan_to_num(posterior.lppd_chain, nan=-np.inf, posinf=np.inf, neginf=-np.inf),
-        np.nan_to_num(posterior.lppd_start, nan=-np.inf, posinf=np.inf, neginf=-np.inf),
-        lppd_standard_error=np.nan_to_num(posterior.lppd_se, nan=0.0, posinf=0.0),
+        posterior.lppd_chain,
+        posterior.lppd_start,
+        lppd_standard_error=posterior.lppd_se,
     )
     if any(verdict is not ChainVerdict.MOVED for verdict in verdicts):
         warnings.warn(
@@ -135,10 +134,9 @@ def judge(posterior: Posterior, stacklevel: int = 4) -> list[ChainVerdict]:
 
 
 def _distance(posterior: Posterior) -> np.ndarray:
-    """How far each chain went from its start, relative to the start's norm."""
-    start = [np.reshape(leaf, (leaf.shape[0], 1, -1)) for leaf in jax.tree.leaves(posterior.start)]
-    path = np.concatenate([np.concatenate(start, axis=2), posterior.positions()[:, -1:]], axis=1)
-    return relative_displacement(path)
+    """How far each chain went from its start to its last draw."""
+    start = [np.reshape(leaf, (leaf.shape[0], -1)) for leaf in jax.tree.leaves(posterior.start)]
+    return distance_between(np.concatenate(start, axis=1), posterior.positions()[:, -1])
 
 
 def diagnose(posterior: Posterior, x: np.ndarray) -> Diagnostics:

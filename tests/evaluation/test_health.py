@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 
 from mirth.core.outcomes import ChainVerdict
-from mirth.evaluation import judge_chains, relative_displacement, summarize_health
+from mirth.evaluation import (
+    distance_between,
+    judge_chains,
+    relative_displacement,
+    summarize_health,
+)
 
 MOVED, FROZEN = ChainVerdict.MOVED, ChainVerdict.FROZEN
 DIVERGING, WORSE = ChainVerdict.DIVERGING, ChainVerdict.WORSE_THAN_START
+AT_CAP = ChainVerdict.AT_CAP
 
 
 def judge_one(
@@ -49,6 +55,55 @@ def test_a_rounding_in_float32_is_frozen_and_a_small_walk_is_not() -> None:
     walk = np.stack([start, start * np.float32(1.0001)])
     distance = relative_displacement(np.stack([rounding, walk]))
     assert judge_chains(distance, [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]) == [FROZEN, MOVED]
+
+
+def test_distance_between_two_positions() -> None:
+    begin, end = np.array([[3.0, 4.0]] * 3), np.array([[3.0, 4.0], [0.0, 0.0], [3.0, np.inf]])
+    np.testing.assert_array_equal(distance_between(begin, end), [0.0, 1.0, np.nan])
+    np.testing.assert_array_equal(distance_between(end[2:], begin[2:]), [np.nan])
+    # the norm of the difference, over the root of the summed squares of both: 1 / sqrt(25 + 32)
+    assert distance_between([[3.0, 4.0]], [[4.0, 4.0]]) == pytest.approx(1 / np.sqrt(57))
+    # squares of 1e25 overflow in float32
+    huge = np.float32([[3e25, 4e25]])
+    np.testing.assert_allclose(distance_between(huge, -huge), np.sqrt(2), rtol=1e-6)
+
+
+def test_a_chain_at_a_threshold_is_healthy() -> None:
+    assert judge_one(distance=1e-6) is MOVED
+    assert judge_one(distance=0.0, frozen_below=0.0) is MOVED
+    assert judge_one(rate=0.25, diverging_above=0.25) is MOVED
+    for k in range(1, 400):  # a share of one in twenty steps, however it is rounded
+        assert judge_one(rate=k / (20 * k)) is MOVED
+        assert judge_one(rate=(k + 1) / (20 * k)) is DIVERGING
+    # 0.5 - 0.25 is exact
+    assert judge_one(gain=-0.25, tolerance=0.25) is MOVED
+    assert judge_one(gain=-0.25, lppd_standard_error=[0.125]) is MOVED
+
+
+def test_a_fact_that_is_not_given_gives_no_verdict() -> None:
+    moved, frozen, rates = [0.1, 0.1, 0.1], [0.1, 0.0, 0.1], [0.0, 0.0, 0.1]
+    assert judge_chains(moved, np.zeros(3)) == [MOVED] * 3
+    assert judge_chains(moved, np.zeros(3), is_at_cap=[False, True, True]) == [
+        MOVED,
+        AT_CAP,
+        AT_CAP,
+    ]
+    assert judge_chains(frozen, rates, is_at_cap=[True] * 3) == [AT_CAP, FROZEN, DIVERGING]
+    worse = judge_chains(moved, np.zeros(3), [-1.0] * 3, np.zeros(3), is_at_cap=[True, False, True])
+    assert worse == [AT_CAP, WORSE, AT_CAP]
+
+
+def test_numbers_that_overflowed_are_judged() -> None:
+    nan, inf = np.nan, np.inf
+    assert judge_one(distance=nan) is MOVED
+    assert judge_one(distance=nan, rate=1.0) is DIVERGING
+    lppd_chain = [nan, nan, nan, 0.0, inf, inf, 0.0]
+    lppd_start = [0.0, -inf, nan, nan, inf, 0.0, inf]
+    verdicts = judge_chains(np.ones(7), np.zeros(7), lppd_chain, lppd_start)
+    assert verdicts == [WORSE, MOVED, MOVED, MOVED, MOVED, MOVED, WORSE]
+    for unknown in (nan, inf):
+        assert judge_one(gain=-0.06, lppd_standard_error=[unknown]) is WORSE
+        assert judge_one(gain=-0.04, lppd_standard_error=[unknown]) is MOVED
 
 
 def test_thresholds() -> None:
@@ -104,13 +159,14 @@ TWO = np.zeros(2)
     [
         (lambda: judge_chains(TWO, TWO, TWO, np.zeros(3)), r"same shape: .* lppd_start \(3,\)"),
         (lambda: judge_chains(0.0, TWO, TWO, TWO), r"distance must have axes \(chains\)"),
-        (lambda: judge_chains([np.nan, 0], TWO, TWO, TWO), "distance has 1 NaN"),
+        (lambda: judge_chains(TWO, [np.nan, 0], TWO, TWO), "divergence_rate has 1 NaN"),
         (lambda: judge_chains(TWO, [0, 3], TWO, TWO), "divergence_rate must be a share .* divide"),
         (lambda: judge_chains(TWO, [-1, 0], TWO, TWO), "divergence_rate must be a share"),
-        (lambda: judge_chains(TWO, TWO, [np.nan, 0], TWO), "lppd_chain has NaN"),
-        (lambda: judge_chains(TWO, TWO, TWO, [np.inf, 0]), "lppd_start has NaN or .inf"),
+        (lambda: judge_chains(TWO, TWO, TWO), "lppd_chain and lppd_start belong together"),
+        (lambda: judge_chains(TWO, TWO, lppd_start=TWO), "lppd_chain and lppd_start belong"),
+        (lambda: judge_chains(TWO, TWO, lppd_standard_error=TWO), "pass both or none of the three"),
+        (lambda: judge_chains(TWO, TWO, is_at_cap=[True]), r"same shape: .* is_at_cap \(1,\)"),
         (lambda: judge_one(lppd_standard_error=TWO), r"lppd_standard_error \(2,\)"),
-        (lambda: judge_one(lppd_standard_error=[np.nan]), "lppd_standard_error has 1 NaN"),
         (lambda: judge_one(frozen_below=-1.0), "frozen_below=-1.0 must"),
         (lambda: judge_one(diverging_above=5), "diverging_above=5.0 must"),
         (lambda: judge_one(tolerance=-0.1), "tolerance=-0.1 must"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ import pytest
 import mirth
 from mirth.core.outcomes import ChainVerdict, SamplingError
 from mirth.core.stored import StoredArray
-from mirth.inference.chains.chains import Chains
+from mirth.inference.chains.chains import Chains, standard_error
 from mirth.inference.run import reviews, stages
-from mirth.inference.run.health import Round, judge_round
+from mirth.results import diagnostics
 from mirth.samplers import MCLMC, MILETuner, ThreePhases
 from tests.inference.test_budget import Heard
 from tests.inference.test_run_folder import Stop, assert_same
@@ -144,55 +145,82 @@ def test_what_was_done_survives_a_stop(
 
 
 def test_a_run_without_a_healthy_chain_ends(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def all_frozen(this: Round, *_: Any) -> Any:
-        return [ChainVerdict.FROZEN] * len(this.divergent)
+    def all_frozen(distance: Any, *_: Any, **__: Any) -> Any:
+        return [ChainVerdict.FROZEN] * len(distance)
 
-    monkeypatch.setattr(reviews, "judge_round", all_frozen)
+    monkeypatch.setattr(reviews, "judge_chains", all_frozen)
     with pytest.raises(SamplingError, match="No chain is left"):
         run(**OPTIONS, unhealthy_chains="drop")
 
 
-GOOD = np.zeros((1, 50))
+def reviewed(run: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[dict[str, Any]]:
+    """Run, and give the facts and verdicts of every review."""
+    seen: list[dict[str, Any]] = []
+    judge = reviews.judge_chains
+
+    def hear(distance: Any, rate: Any, **facts: Any) -> Any:
+        verdicts = judge(distance, rate, **facts)
+        seen.append(facts | {"distance": distance, "rate": rate, "verdicts": verdicts})
+        return verdicts
+
+    monkeypatch.setattr(reviews, "judge_chains", hear)
+    run(**options)
+    return seen
 
 
-@pytest.mark.parametrize(
-    ("moved", "divergent", "is_held", "gain", "expected"),
-    [
-        (1.0, 0, False, None, "MOVED"),
-        (1e-7, 0, False, None, "FROZEN"),
-        (1.0, 5, False, None, "MOVED"),
-        (1.0, 6, False, None, "DIVERGING"),
-        (1.0, 1, True, None, "AT_CAP"),
-        (1.0, 1, True, GOOD, "MOVED"),  # while sampling the step size is fixed
-        (1.0, 0, False, GOOD - 0.04, "MOVED"),
-        (1.0, 0, False, GOOD - 0.06, "WORSE_THAN_START"),
-        (1.0, 0, False, GOOD + np.nan, "WORSE_THAN_START"),
-        (1.0, 0, False, GOOD - np.inf, "WORSE_THAN_START"),
-        # 0.06 nats less, but rows differ by 1: a standard error of 0.14.
-        (1.0, 0, False, GOOD - 0.06 + np.tile([1.0, -1.0], 25), "MOVED"),
-    ],
-)
-def test_the_rules(moved: float, divergent: int, is_held: bool, gain: Any, expected: str) -> None:
-    this = Round(100, np.array([divergent]), np.array([[3.0, 4.0]]))
-    position = np.array([[3.0 + moved, 4.0]])
-    (verdict,) = judge_round(this, position, np.array([is_held]), gain)
-    assert verdict.name == expected
+def test_what_the_reviews_judge_by(run: Any, sick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reviews, "_MIN_DRAWS_TO_COMPARE", 8)
+    seen = reviewed(run, monkeypatch, **OPTIONS)
+    base = {"distance", "rate", "verdicts"}
+    predictions = {"lppd_chain", "lppd_start", "lppd_standard_error"}
+    tuning = [facts for facts in seen if "is_at_cap" in facts]
+    few, enough = seen[len(tuning) :]  # after 4 draws and after 8
+    assert tuning and all(facts.keys() == base | {"is_at_cap"} for facts in tuning)
+    assert few.keys() == base and enough.keys() == base | predictions
+    # Later its steps are so short that its first parameter, by which it fails, is rounded away.
+    assert seen[0]["rate"][1] > 0.5 and seen[0]["distance"][1] == 0
+    assert seen[0]["verdicts"][1] is ChainVerdict.FROZEN
+    for facts in seen:
+        assert (facts["rate"][[0, 2]] == 0).all() and (facts["distance"][[0, 2]] > 0).all()
+
+
+def test_the_last_review_and_the_final_judgement_see_the_same(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One review, after all draws: its facts are those of the posterior."""
+    monkeypatch.setattr(reviews, "_MIN_DRAWS_TO_COMPARE", 8)
+    monkeypatch.setattr(reviews, "FIRST_DRAWS", 8)
+    monkeypatch.setattr(stages, "FIRST_DRAWS", 8)
+    posteriors = []
+    options = OPTIONS | {"n_warmup": 0, "n_samples": 8}
+    (facts,) = reviewed(lambda **o: posteriors.append(run(**o)), monkeypatch, **options)
+    (posterior,) = posteriors
+    np.testing.assert_array_equal(facts["distance"], diagnostics._distance(posterior))
+    np.testing.assert_array_equal(facts["rate"], diagnostics.divergence_rate(posterior))
+    np.testing.assert_array_equal(facts["lppd_chain"], posterior.lppd_chain)
+    np.testing.assert_array_equal(facts["lppd_start"], posterior.lppd_start)
+    np.testing.assert_array_equal(facts["lppd_standard_error"], posterior.lppd_se)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mirth.MirthWarning)
+        assert facts["verdicts"] == diagnostics.judge(posterior)
+
+
+def test_a_standard_error_of_what_overflowed_is_unknown() -> None:
+    log_prob = np.array([[0.0, 1.0], [-np.inf, 0.0], [-np.inf, 0.0], [np.nan, 0.0]])
+    start = np.array([[0.0, 0.0], [0.0, 0.0], [-np.inf, 0.0], [0.0, 0.0]])
+    # differences 0 and 1: a standard deviation of 0.5, two rows
+    expected = [0.5 / np.sqrt(2), np.nan, np.nan, np.nan]
+    np.testing.assert_array_equal(standard_error(log_prob, start), expected)
 
 
 def test_a_step_size_is_held_the_second_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Being at the cap in one review may be the work of a single divergence."""
-    seen: list[list[bool]] = []
-    judge = reviews.judge_round
-
-    def hear(this: Round, position: Any, is_held: Any, *rest: Any) -> Any:
-        seen.append(is_held.tolist())
-        return judge(this, position, is_held, *rest)
-
-    monkeypatch.setattr(reviews, "judge_round", hear)
     tuned = Chains.tuned
     at_cap = {"is_at_cap": np.array([True, False])}
     monkeypatch.setattr(Chains, "tuned", lambda self, c: tuned(self, c)._replace(**at_cap))
-    run(num_chains=2, n_warmup=1300, n_samples=2, unhealthy_chains="keep")
+    options = {"num_chains": 2, "n_warmup": 1300, "n_samples": 2, "unhealthy_chains": "keep"}
+    facts = reviewed(run, monkeypatch, **options)
+    seen = [one["is_at_cap"].tolist() for one in facts if "is_at_cap" in one]
     assert seen[0] == [False, False] and len(seen) > 1
     assert all(held == [True, False] for held in seen[1:])
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mirth.core.outcomes import ChainVerdict
 from mirth.inference import ChainsReport, Monitor
 from mirth.inference.monitors.monitor import Monitors
 from mirth.inference.store.status_file import StatusFile
@@ -35,13 +36,19 @@ def test_the_status_of_the_warm_start_gives_way_to_that_of_the_chains(tmp_path: 
     found = read(tmp_path)
     assert (found["state"], found["phase"]) == ("running", "warm start")
     assert (found["epochs"], found["validation_loss"]) == ([3, 5], [0.5, None])
-    status.on_chunk(report(num_effective=30.0, effective_per_second=15.0))
+    assert found["seconds"] == 0.1
+    verdicts = (ChainVerdict.MOVED, ChainVerdict.FROZEN)
+    status.on_chunk(
+        report(num_effective=30.0, effective_per_second=15.0, seconds=2.5, verdicts=verdicts)
+    )
     found = read(tmp_path)
     assert found.pop("pid") == os.getpid() and found.pop("time") and "peak_bytes" in found
     del found["peak_bytes"]
     assert found == {
         "state": "running",
         "phase": "sampling",
+        "seconds": 2.5,
+        "verdicts": ["MOVED", "FROZEN"],
         "step": 20,
         "num_steps": 100,
         "steps_per_second": 10.0,

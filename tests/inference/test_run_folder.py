@@ -19,7 +19,7 @@ from mirth.core.snapshots import Checkpoints, DamagedFileError
 from mirth.core.stored import StoredArray
 from mirth.inference import Monitor, Posterior
 from mirth.inference.store.identity import describe, differences
-from mirth.inference.store.run_folder import RunFolder, RunFolderError
+from mirth.inference.store.run_folder import SCHEMA_VERSION, RunFolder, RunFolderError
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -195,7 +195,9 @@ def test_a_folder_of_something_else_is_left_alone(run: Any, tmp_path: Any) -> No
 def test_a_run_of_another_version(run: Any, tmp_path: Any) -> None:
     run(out=tmp_path)
     path = tmp_path / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 99'))
+    path.write_text(
+        path.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99')
+    )
     with pytest.raises(ValueError, match="schema version 99"):
         run(out=tmp_path)
 

@@ -15,7 +15,7 @@ import mirth
 from mirth.core.keys import Purpose
 from mirth.core.types import Batch
 from mirth.inference import Placement
-from mirth.inference.chains.rows import ResidentRows
+from mirth.inference.chains.sources import ResidentBatches
 from mirth.inference.engine.feed import Feed
 
 RNG = np.random.default_rng(0)
@@ -70,15 +70,15 @@ def test_chunks_and_interruptions_change_nothing(
     stream = mirth.data.ArrayStream(X, Y)
     chunks = infer(stream, chunk_steps=11)
     np.testing.assert_array_equal(chunks.positions(), posterior.positions())
-    monkeypatch.setattr("mirth.inference.engine.feed._MAX_BLOCK_STEPS", 5)
+    monkeypatch.setattr("mirth.inference.engine.feed._MAX_STACK_STEPS", 5)
     infer(stream, n_samples=6, out=tmp_path / "run")
-    blocks = infer(stream, out=tmp_path / "run")  # goes on
-    np.testing.assert_array_equal(blocks.positions(), posterior.positions())
+    again = infer(stream, out=tmp_path / "run")  # goes on
+    np.testing.assert_array_equal(again.positions(), posterior.positions())
     with pytest.raises(Exception, match="stream"):
         infer(mirth.data.ArrayStream(X, -Y), out=tmp_path / "run")
 
 
-def test_the_next_block_is_read_ahead() -> None:
+def test_the_next_stack_is_read_ahead() -> None:
     read: list[int] = []
 
     class Counted(mirth.data.ArrayStream):
@@ -88,13 +88,13 @@ def test_the_next_block_is_read_ahead() -> None:
                 yield batch
 
     feed = Feed(Counted(X, Y), 32, 0, placement())
-    block = feed.block(0)
-    assert block.y.shape == (feed.steps, 29) and feed.block(0) is block
+    stack = feed.stack(0)
+    assert stack.y.shape == (feed.steps, 29) and feed.stack(0) is stack
     assert feed._coming is not None
     feed._coming[1].result()
     assert len(read) == 2 * feed.steps
-    again = Feed(mirth.data.ArrayStream(X, Y), 32, 0, placement()).block(1)
-    np.testing.assert_array_equal(again.y, feed.block(1).y)
+    again = Feed(mirth.data.ArrayStream(X, Y), 32, 0, placement()).stack(1)
+    np.testing.assert_array_equal(again.y, feed.stack(1).y)
 
 
 def test_a_loader_and_a_transformation() -> None:
@@ -114,9 +114,9 @@ def test_a_loader_and_a_transformation() -> None:
     assert seeing < 0.5 and blinded > 1.2
 
 
-def test_resident_rows_hold_the_exact_scale() -> None:
-    source = ResidentRows(Batch(jnp.asarray(X), jnp.asarray(Y)), 32)
-    batch = source.at(source.first, jax.random.key(0), 3, 0)
+def test_resident_batches_hold_the_exact_scale() -> None:
+    source = ResidentBatches(Batch(jnp.asarray(X), jnp.asarray(Y)), 32)
+    batch = source.at(source.stored, jax.random.key(0), 3, 0)
     assert float(batch.num_rows) == float(jnp.sum(batch.weights)) in (28.0, 29.0)
     assert source.feed(Purpose.TUNING) is None
 

@@ -1,4 +1,4 @@
-"""The programs of chains: a kernel, an adaptation and rows put together; what is kept of a draw."""
+"""The programs of chains: kernel, adaptation and source put together; what is kept of a draw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mirth.core.outcomes import Outcome, SamplingError
 from mirth.core.stored import StoredArray
 from mirth.core.trees import leaf_name, unraveller
 from mirth.core.types import Key
-from mirth.inference.chains.rows import Step, source_of_rows
+from mirth.inference.chains.sources import Step, choose_source
 from mirth.inference.engine.loop import ChainLoop
 from mirth.inference.problem import features_first, rows_first
 from mirth.samplers import Adaptation, Moment, Phase, StepInfo, Tuned
@@ -95,8 +95,10 @@ class Shared(NamedTuple):
 
     Parameters
     ----------
-    rows, validation : tuple of arrays
-        Rows to condition on, as their source has them, and rows to watch, features first.
+    stored : tuple of arrays, or Batch
+        What the source has on the devices: all rows, features first, or a stack of batches.
+    validation : tuple of arrays
+        Rows to watch, features first.
     is_tuning, measures_spread : bool scalar
         Whether the adaptation learns from the steps, and measures the spread of the position.
     horizon : scalar
@@ -105,7 +107,7 @@ class Shared(NamedTuple):
         Parameters that a phase with a trajectory keeps.
     """
 
-    rows: Any
+    stored: Any
     validation: Any
     is_tuning: Array
     measures_spread: Array
@@ -129,7 +131,7 @@ class Chains:
     def __init__(self, recipe: Recipe, problem: Problem, params: Any):
         self.recipe, self.problem = recipe, problem
         self.adaptation = recipe.adaptation
-        self.source = source_of_rows(problem, recipe.batch_size, recipe.use_validation_rows)
+        self.source = choose_source(problem, recipe.batch_size, recipe.use_validation_rows)
         self.start = jax.tree.map(np.asarray, params)
         one = jax.tree.map(lambda leaf: leaf[0], self.start)
         self.unravel, like = unraveller(one)
@@ -140,7 +142,7 @@ class Chains:
         subset_key = purpose_key(problem.seed, Purpose.SUBSET)
         self.shared = problem.placement.put_shared(
             Shared(
-                self.source.first,
+                self.source.stored,
                 features_first(self.source.watched(problem.validation)),
                 jnp.array(False),
                 jnp.array(False),
@@ -198,7 +200,7 @@ class Chains:
     ) -> Callable[[Array], Array]:
         """Log posterior of a flat position, by the rows of a step."""
         model = self.problem.model
-        log_likelihood = self.source.log_likelihood(model, shared.rows, rows_key, count, i)
+        log_likelihood = self.source.log_likelihood(model, shared.stored, rows_key, count, i)
 
         def logdensity(flat: Array) -> Array:
             # The sum that Model.log_density is, but with parameters of its own for each term: so
@@ -283,7 +285,7 @@ class Chains:
         return self.problem.placement.put_chains(self.problem.keys(purpose))
 
     def feed(self, purpose: Purpose) -> Feed | None:
-        """Give the batches of a part of the run, if they come from a stream."""
+        """Give what reads the stream for a part of the run, if there is one."""
         return self.source.feed(purpose)
 
     def tuned(self, chains: Chain) -> Tuned:
@@ -372,9 +374,13 @@ def pooled(log_prob: np.ndarray) -> float:
     return float(np.mean(np.logaddexp.reduce(log_prob, axis=0) - np.log(len(log_prob))))
 
 
-def standard_error(gain: np.ndarray) -> np.ndarray:
-    """Give the standard error of the mean over rows, array (chains,); NaN if a gain is infinite."""
+def standard_error(log_prob: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Give the standard error of the mean difference over rows, array (chains,).
+
+    NaN if a difference is infinite or unknown, because a log probability has overflowed.
+    """
     with np.errstate(invalid="ignore"):
+        gain = log_prob - start
         return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
 
 

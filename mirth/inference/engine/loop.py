@@ -168,7 +168,7 @@ class ChainLoop:
             Called with a :class:`ChunkReport` after each chunk, on the host; the run ends there if
             it returns True.
         feed : Feed, optional
-            Gives ``shared.rows`` for each block of steps.
+            Gives ``shared.stored`` for each stack of steps.
 
         Returns
         -------
@@ -193,11 +193,11 @@ class ChainLoop:
             count = min(size, total - done, limit)
             started = time.perf_counter()
             steps = None if feed is None else feed.steps
-            spans = cut_spans(first_step + done * thin, count, thin, keep=keep, block_steps=steps)
+            spans = cut_spans(first_step + done * thin, count, thin, keep=keep, stack_steps=steps)
             parts = []
             for span in spans:
                 if feed is not None:
-                    shared = shared._replace(rows=feed.block(span.first // feed.steps))
+                    shared = shared._replace(stored=feed.stack(span.first // feed.steps))
                 placed = self.placement.put_shared(jnp.array(span))
                 carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (placed, shared)))
                 parts.append(jax.tree.map(self._cut, stats))
@@ -303,9 +303,9 @@ class Span(NamedTuple):
 
 
 def cut_spans(
-    first: int, count: int, thin: int, *, keep: bool, block_steps: int | None
+    first: int, count: int, thin: int, *, keep: bool, stack_steps: int | None
 ) -> list[Span]:
-    """Cut intervals of steps so that no call crosses the border of two blocks.
+    """Cut intervals of steps so that no call crosses the border of two stacks.
 
     Parameters
     ----------
@@ -315,21 +315,21 @@ def cut_spans(
         Intervals, and steps of each.
     keep : bool
         Whether draws are kept; without them all is one long interval.
-    block_steps : int, optional
-        Steps of a block; blocks begin at its multiples. None means one block for all steps.
+    stack_steps : int, optional
+        Steps of a stack; stacks begin at its multiples. None means one stack for all steps.
 
     Examples
     --------
-    >>> [tuple(span) for span in cut_spans(0, 3, 4, keep=True, block_steps=6)]
+    >>> [tuple(span) for span in cut_spans(0, 3, 4, keep=True, stack_steps=6)]
     [(0, 1, 4, True), (4, 1, 2, False), (6, 1, 2, True), (8, 1, 4, True)]
     """
     if not keep:
         count, thin = 1, count * thin
-    if block_steps is None:
+    if stack_steps is None:
         return [Span(first, count, thin, keep)]
     spans, step, end = [], first, first + count * thin
     while step < end:
-        border = (step // block_steps + 1) * block_steps
+        border = (step // stack_steps + 1) * stack_steps
         left = thin - (step - first) % thin
         whole = min(border, end) - step
         if left == thin and whole >= thin:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirth.core.outcomes import ChainVerdict
+
 if TYPE_CHECKING:
     from mirth.inference.engine.loop import ChunkReport
 
@@ -42,6 +44,10 @@ class ChainsReport:
         The same per second of sampling.
     first_step : int
         Steps of the phases before.
+    seconds : float
+        Time that the run has used, all processes that worked on it together.
+    verdicts : tuple of ChainVerdict
+        On each chain, by the last review; empty before the first one.
 
     Examples
     --------
@@ -62,6 +68,8 @@ class ChainsReport:
     num_effective: float = math.nan
     effective_per_second: float = math.nan
     first_step: int = 0
+    seconds: float = math.nan
+    verdicts: tuple[ChainVerdict, ...] = ()
 
     @classmethod
     def of(
@@ -70,8 +78,10 @@ class ChainsReport:
         lppd: float,
         L: np.ndarray,
         num_effective: float = math.nan,
-        seconds: float = math.nan,
+        sampling_seconds: float = math.nan,
         first_step: int = 0,
+        seconds: float = math.nan,
+        verdicts: tuple[ChainVerdict, ...] = (),
     ) -> ChainsReport:
         """Put together what the loop reports and what is known of the chains."""
         stats = chunk.stats
@@ -86,8 +96,10 @@ class ChainsReport:
             energy_error=np.sqrt(np.asarray(stats.squared_energy_change)),
             num_divergent=np.asarray(stats.num_divergent),
             num_effective=num_effective,
-            effective_per_second=num_effective / max(seconds, 1e-9),
+            effective_per_second=num_effective / max(sampling_seconds, 1e-9),
             first_step=first_step,
+            seconds=seconds,
+            verdicts=verdicts,
         )
 
     @property

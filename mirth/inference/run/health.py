@@ -1,4 +1,4 @@
-"""Health of chains while they run: who is unhealthy, and what is done about it."""
+"""Health of chains while they run: what is done about those that are unhealthy."""
 
 from __future__ import annotations
 
@@ -12,74 +12,11 @@ import numpy as np
 
 from mirth.core.keys import Purpose
 from mirth.core.outcomes import ChainVerdict, Outcome, SamplingError
-from mirth.evaluation.verdicts import (
-    DIVERGING_ABOVE,
-    FROZEN_BELOW,
-    STANDARD_ERRORS,
-    TOLERANCE,
-    first_verdict,
-    summarize_health,
-)
-from mirth.inference.chains.chains import Chain, Chains, standard_error
+from mirth.evaluation import summarize_health
+from mirth.inference.chains.chains import Chain, Chains
 
 POLICIES = ("keep", "stop", "drop", "restart")
 _MAX_RESTARTS = 3
-
-
-@dataclasses.dataclass
-class Round:
-    """What is known of the chains since the last review.
-
-    Parameters
-    ----------
-    steps : int
-        Steps since then.
-    divergent : array of shape (chains,)
-        Reverted ones among them.
-    positions : array of shape (chains, params)
-        Where the chains were.
-    """
-
-    steps: int
-    divergent: np.ndarray
-    positions: np.ndarray
-
-
-def judge_round(
-    this: Round, position: np.ndarray, is_held: np.ndarray, gain: np.ndarray | None = None
-) -> list[ChainVerdict]:
-    """Judge the chains at the end of a round, by the rules of the final judgement.
-
-    Parameters
-    ----------
-    this : Round
-        The round.
-    position : array of shape (chains, params)
-        Where the chains are at its end.
-    is_held : bool array of shape (chains,)
-        Whose step size is held at its cap; it does not count beside a gain.
-    gain : array of shape (chains, rows), optional
-        Log probability of the validation rows, chain minus start; None while tuning.
-
-    Returns
-    -------
-    list of ChainVerdict
-        One per chain.
-    """
-    distance = np.linalg.norm(position - this.positions, axis=1)
-    norm = np.linalg.norm(position, axis=1)
-    is_so = {
-        ChainVerdict.FROZEN: distance <= FROZEN_BELOW * norm,
-        ChainVerdict.DIVERGING: this.divergent > DIVERGING_ABOVE * this.steps,
-    }
-    if gain is None:
-        is_so[ChainVerdict.AT_CAP] = is_held
-    else:
-        margin = STANDARD_ERRORS * standard_error(gain)
-        # Predictions that overflowed are worse than any start.
-        loss = np.nan_to_num(-gain.mean(axis=1), nan=np.inf)
-        is_so[ChainVerdict.WORSE_THAN_START] = loss > np.maximum(TOLERANCE, np.nan_to_num(margin))
-    return first_verdict(is_so)
 
 
 @dataclasses.dataclass
@@ -96,17 +33,24 @@ class HealthRecord:
         How often each chain was put back to its start.
     dropped : list of int
         Chains that are no longer part of the run.
+    is_reviewed : bool
+        Whether there has been a review; before it the verdicts mean nothing.
     """
 
     verdicts: list[str]
     at_cap: list[bool]
     restarts: list[int]
     dropped: list[int]
+    is_reviewed: bool = False
 
     @classmethod
     def new(cls, num_chains: int) -> HealthRecord:
         """Begin with healthy chains."""
         return cls(["MOVED"] * num_chains, [False] * num_chains, [0] * num_chains, [])
+
+    def said(self) -> tuple[ChainVerdict, ...]:
+        """Give the verdict of the last review on each chain; none before the first one."""
+        return tuple(ChainVerdict[name] for name in self.verdicts) if self.is_reviewed else ()
 
     def kept(self) -> np.ndarray:
         """Indices of the chains that are still part of the run."""
@@ -167,7 +111,7 @@ class HealthPolicy:
             and verdict is not ChainVerdict.MOVED
             and (record.verdicts[k] == ChainVerdict.MOVED.name or self.name != "keep")
         }
-        record.verdicts = [verdict.name for verdict in verdicts]
+        record.verdicts, record.is_reviewed = [verdict.name for verdict in verdicts], True
         if not is_new:
             return state, []
         named = [is_new.get(k, ChainVerdict.MOVED) for k in range(len(verdicts))]

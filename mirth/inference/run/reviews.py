@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mirth.core.outcomes import ChainVerdict
-from mirth.inference.chains.chains import Chain, Chains, pooled
+from mirth.evaluation import distance_between, judge_chains
+from mirth.inference.chains.chains import Chain, Chains, pooled, standard_error
 from mirth.inference.engine.loop import ChunkReport
 from mirth.inference.run.budget import (
     FIRST_DRAWS,
@@ -22,7 +23,7 @@ from mirth.inference.run.budget import (
     is_review,
     shortened,
 )
-from mirth.inference.run.health import HealthPolicy, HealthRecord, Round, judge_round
+from mirth.inference.run.health import HealthPolicy, HealthRecord
 from mirth.samplers import Phase
 
 SAMPLING = "sampling"
@@ -32,7 +33,7 @@ _SLICE = 0.02  # of the allowed time, after which the steps that fit are counted
 
 
 @dataclasses.dataclass
-class Progress:
+class RunRecord:
     """How far a run of chains has come; part of every checkpoint.
 
     Parameters
@@ -80,7 +81,7 @@ class Progress:
     notes: list[str]
 
     @classmethod
-    def new(cls, chains: Chains) -> Progress:
+    def new(cls, chains: Chains) -> RunRecord:
         """Begin a run."""
         num = chains.problem.num_chains
         return cls(
@@ -102,9 +103,9 @@ class Progress:
         )
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Progress:
+    def from_json(cls, kept: dict[str, Any]) -> RunRecord:
         """Undo :func:`dataclasses.asdict`."""
-        return cls(**record | {"health": HealthRecord(**record["health"])})
+        return cls(**kept | {"health": HealthRecord(**kept["health"])})
 
 
 class Reviews:
@@ -114,16 +115,16 @@ class Reviews:
     ----------
     chains : Chains
         The programs of the chains.
-    progress : Progress
+    record : RunRecord
         How far the run is; changed here.
     positions : array of shape (chains, params)
         Where the chains were at the last review.
     """
 
-    def __init__(self, chains: Chains, progress: Progress, positions: np.ndarray):
-        self.chains, self.progress, self.positions = chains, progress, positions
+    def __init__(self, chains: Chains, record: RunRecord, positions: np.ndarray):
+        self.chains, self.record, self.positions = chains, record, positions
         self.recipe, self.problem = chains.recipe, chains.problem
-        self.policy = HealthPolicy(self.recipe.unhealthy_chains, chains, progress.health)
+        self.policy = HealthPolicy(self.recipe.unhealthy_chains, chains, record.health)
         steps = self.recipe.n_samples * self.recipe.n_thinning
         self.allowance = Allowance(chains.adaptation, steps, self.problem.deadline)
         self._seconds_per_step = 0.0  # not known before the second chunk: the first one compiles
@@ -135,8 +136,8 @@ class Reviews:
 
     def phase(self) -> Phase:
         """Give the present phase of the tuning with its present length."""
-        index, adaptation = self.progress.phase, self.chains.adaptation
-        phase, num_steps = adaptation.phases()[index], self.progress.steps[index]
+        index, adaptation = self.record.phase, self.chains.adaptation
+        phase, num_steps = adaptation.phases()[index], self.record.steps[index]
         thin = max(1, -(-num_steps // adaptation.max_kept)) if phase.thin else 0
         return phase._replace(num_steps=num_steps, thin=thin)
 
@@ -144,7 +145,7 @@ class Reviews:
     def is_in_first_phase(self) -> bool:
         """Whether this is the phase whose length is free: that of the others follows from it."""
         phase = self.phase()
-        return self.progress.phase == 0 and not phase.thin and not phase.measures_spread
+        return self.record.phase == 0 and not phase.thin and not phase.measures_spread
 
     @property
     def sums_up(self) -> bool:
@@ -155,7 +156,7 @@ class Reviews:
         """Give the step of the warm-up at which the energy target is at its end."""
         total = 0
         for phase, num_steps in zip(
-            self.chains.adaptation.phases(), self.progress.steps, strict=True
+            self.chains.adaptation.phases(), self.record.steps, strict=True
         ):
             if phase.thin:
                 break
@@ -166,7 +167,7 @@ class Reviews:
 
     def hear(self, report: ChunkReport) -> None:
         """Count the steps of a chunk and its reverted ones, and see how long a step takes."""
-        progress, divergent = self.progress, np.asarray(report.stats.num_divergent)
+        record, divergent = self.record, np.asarray(report.stats.num_divergent)
         call = (report.phase, report.first_step)
         num_steps = report.step - (self._last_step if call == self._call else report.first_step)
         self._call, self._last_step = call, report.step
@@ -174,10 +175,10 @@ class Reviews:
         if self._last_time is not None:
             self._seconds_per_step = (now - self._last_time) / num_steps
         self._last_time = now
-        progress.round_steps += num_steps
-        progress.round_divergent = (divergent + progress.round_divergent).tolist()
+        record.round_steps += num_steps
+        record.round_divergent = (divergent + record.round_divergent).tolist()
         if report.phase != SAMPLING:
-            progress.num_divergent = (divergent + progress.num_divergent).tolist()
+            record.num_divergent = (divergent + record.num_divergent).tolist()
 
     def is_late(self) -> bool:
         """Whether the steps that fit into the time have to be counted anew."""
@@ -194,21 +195,21 @@ class Reviews:
         state : Chain
             All chains.
         unit : int
-            Steps that ``progress.done`` counts as one.
+            Steps that ``record.done`` counts as one.
 
         Returns
         -------
         Chain
             All chains, some of them maybe back at their start.
         """
-        progress, phase = self.progress, self.phase()
+        record, phase = self.record, self.phase()
         if self._is_due(max(1, FIRST_STEPS // unit)):
             # A step size that is at its cap once may just have met a single divergence.
             is_at_cap = self.chains.tuned(state).is_at_cap
-            is_held = is_at_cap & np.asarray(progress.health.at_cap)
-            verdicts = judge_round(self._round(), self._positions_of(state), is_held)
-            progress.health.at_cap = is_at_cap.tolist()
-            where = f"After {progress.done * unit} steps of the phase {phase.name!r}"
+            is_held = is_at_cap & np.asarray(record.health.at_cap)
+            verdicts = judge_chains(*self._movement(state), is_at_cap=is_held)
+            record.health.at_cap = is_at_cap.tolist()
+            where = f"After {record.done * unit} steps of the phase {phase.name!r}"
             state = self._apply(state, verdicts, where, can_restart=not phase.thin)
             if self.sums_up:
                 self._judge_gain(state, unit)
@@ -220,17 +221,17 @@ class Reviews:
 
     def end_phase(self, unit: int) -> None:
         """Go on to the next phase of the tuning."""
-        progress = self.progress
-        progress.steps[progress.phase] = progress.done * unit
-        progress.phase += 1
-        progress.done = progress.reviewed = progress.small_gains = 0
-        progress.is_phase_over, progress.lppd = False, None
+        record = self.record
+        record.steps[record.phase] = record.done * unit
+        record.phase += 1
+        record.done = record.reviewed = record.small_gains = 0
+        record.is_phase_over, record.lppd = False, None
 
     def begin_sampling(self, state: Chain) -> Chain:
         """Forget what was summed up in the warm-up."""
         planned = self.chains.adaptation.num_steps
-        if self.problem.deadline.limit is not None and sum(self.progress.steps) < planned:
-            self._note(f"The warm-up had {sum(self.progress.steps)} of {planned} steps.")
+        if self.problem.deadline.limit is not None and sum(self.record.steps) < planned:
+            self._note(f"The warm-up had {sum(self.record.steps)} of {planned} steps.")
         return state._replace(
             divergent=jnp.zeros_like(state.divergent),
             log_sum=jnp.full_like(state.log_sum, -jnp.inf),
@@ -248,23 +249,27 @@ class Reviews:
         trace : FunctionTrace
             Their log probabilities by draw.
         """
-        progress = self.progress
+        record = self.record
         if not self._is_due(FIRST_DRAWS):
             return state
-        gain = log_prob - self.log_prob_of_start()
-        if progress.done < _MIN_DRAWS_TO_COMPARE:
-            gain = np.zeros_like(gain)  # a few draws of one chain say little about its predictions
-        never = np.zeros(len(gain), dtype=bool)
-        verdicts = judge_round(self._round(), self._positions_of(state), never, gain)
-        where = f"After {progress.done} draws"
+        facts: dict[str, Any] = {}
+        if record.done >= _MIN_DRAWS_TO_COMPARE:  # fewer say little about a chain's predictions
+            start = self.log_prob_of_start()
+            facts = {
+                "lppd_chain": log_prob.mean(axis=1),
+                "lppd_start": start.mean(axis=1),
+                "lppd_standard_error": standard_error(log_prob, start),
+            }
+        verdicts = judge_chains(*self._movement(state), **facts)
+        where = f"After {record.done} draws"
         state = self._apply(state, verdicts, where, can_restart=False)
         if self.recipe.budget == "auto":
-            effective = trace.num_effective(progress.health.kept())
+            effective = trace.num_effective(record.health.kept())
             gained = self._gain(log_prob)
             if gained < self.recipe.min_gain and effective >= self.recipe.min_effective:
-                progress.ended_at = self.recipe.n_samples
+                record.ended_at = self.recipe.n_samples
                 self._note(
-                    f"Sampling ended after {progress.done} of {self.recipe.n_samples} draws: the "
+                    f"Sampling ended after {record.done} of {self.recipe.n_samples} draws: the "
                     f"second half has gained {gained:.3f} nats per row, and all chains have "
                     f"{effective:.0f} effective draws."
                 )
@@ -274,7 +279,7 @@ class Reviews:
     def note_deadline(self) -> None:
         """Say that the time has ended the sampling."""
         most = self.recipe.n_samples
-        self._note(f"Sampling had time for {self.progress.done} of {most} draws.")
+        self._note(f"Sampling had time for {self.record.done} of {most} draws.")
 
     def log_prob_of_start(self) -> np.ndarray:
         """Log probability of each validation row by each chain's start."""
@@ -283,21 +288,22 @@ class Reviews:
         return self._start
 
     def _is_due(self, first: int) -> bool:
-        progress = self.progress
-        return progress.done > progress.reviewed and is_review(progress.done, first)
+        record = self.record
+        return record.done > record.reviewed and is_review(record.done, first)
 
     def _positions_of(self, state: Chain) -> np.ndarray:
         return np.asarray(state.kernel.position)[: self.problem.num_chains]
 
-    def _round(self) -> Round:
-        divergent = np.asarray(self.progress.round_divergent)
-        return Round(self.progress.round_steps, divergent, self.positions)
+    def _movement(self, state: Chain) -> tuple[np.ndarray, np.ndarray]:
+        """Give how far each chain went since the last review, and its share of reverted steps."""
+        distance = distance_between(self.positions, self._positions_of(state))
+        return distance, np.asarray(self.record.round_divergent) / self.record.round_steps
 
     def _begin_round(self, state: Chain) -> None:
-        progress, num = self.progress, self.problem.num_chains
+        record, num = self.record, self.problem.num_chains
         self.positions = self._positions_of(state).copy()
-        progress.reviewed, progress.round_steps = progress.done, 0
-        progress.round_divergent = [0] * num
+        record.reviewed, record.round_steps = record.done, 0
+        record.round_divergent = [0] * num
 
     def _apply(
         self, state: Chain, verdicts: list[ChainVerdict], where: str, *, can_restart: bool
@@ -308,39 +314,39 @@ class Reviews:
         return state
 
     def _note(self, sentence: str) -> None:
-        if sentence not in self.progress.notes:
-            self.progress.notes.append(sentence)
+        if sentence not in self.record.notes:
+            self.record.notes.append(sentence)
             self.problem.monitor.on_note(sentence)
 
     def _gain(self, log_prob: np.ndarray) -> float:
         """Give the gain of the pooled LPPD since the last round; infinite in the first one."""
-        before = self.progress.lppd
-        self.progress.lppd = pooled(log_prob[self.progress.health.kept()])
-        return np.inf if before is None else float(self.progress.lppd - before)
+        before = self.record.lppd
+        self.record.lppd = pooled(log_prob[self.record.health.kept()])
+        return np.inf if before is None else float(self.record.lppd - before)
 
     def _judge_gain(self, state: Chain, unit: int) -> None:
         """End the first phase if twice as many steps have gained too little, twice in a row."""
-        progress = self.progress
+        record = self.record
         log_sum = np.asarray(state.log_sum, dtype=np.float64)[: self.problem.num_chains]
-        gained = self._gain(log_sum - np.log(progress.done - progress.reviewed))
-        progress.small_gains = 0 if gained >= self.recipe.min_gain else progress.small_gains + 1
-        if progress.small_gains < _PATIENCE:
+        gained = self._gain(log_sum - np.log(record.done - record.reviewed))
+        record.small_gains = 0 if gained >= self.recipe.min_gain else record.small_gains + 1
+        if record.small_gains < _PATIENCE:
             return
-        num_steps = progress.done * unit
-        progress.steps = shortened(self.chains.adaptation.phases(), num_steps)
+        num_steps = record.done * unit
+        record.steps = shortened(self.chains.adaptation.phases(), num_steps)
         self._note(
-            f"The warm-up ended after {sum(progress.steps)} of {self.chains.adaptation.num_steps} "
+            f"The warm-up ended after {sum(record.steps)} of {self.chains.adaptation.num_steps} "
             f"steps: twice as many have gained less than {self.recipe.min_gain:g} nats per row, "
             "twice in a row."
         )
 
     def _fit_to_time(self, unit: int) -> None:
         """Cut the phases of the tuning to the time that is left."""
-        progress, done = self.progress, self.progress.done * unit
+        record, done = self.record, self.record.done * unit
         self._planned_at = self.problem.deadline.elapsed
-        if not done and progress.phase == 0:
+        if not done and record.phase == 0:
             return  # a chunk at least, however short the time
         if self.problem.deadline.has_passed(self.allowance.tuning_share()):
-            progress.is_phase_over = True
-        elif self.is_in_first_phase and not progress.small_gains >= _PATIENCE:
-            progress.steps = self.allowance.steps(done, self._seconds_per_step)
+            record.is_phase_over = True
+        elif self.is_in_first_phase and not record.small_gains >= _PATIENCE:
+            record.steps = self.allowance.steps(done, self._seconds_per_step)

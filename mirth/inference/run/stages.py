@@ -23,7 +23,7 @@ from mirth.inference.monitors.monitor import ChainsReport
 from mirth.inference.posterior import Posterior
 from mirth.inference.reports import TuningReport, WarmStartReport
 from mirth.inference.run.budget import FIRST_DRAWS, FIRST_STEPS, FunctionTrace, next_review
-from mirth.inference.run.reviews import SAMPLING, Progress, Reviews
+from mirth.inference.run.reviews import SAMPLING, Reviews, RunRecord
 from mirth.inference.store.draws import DrawStore, MemoryDraws
 
 STAGE = "chains"
@@ -45,7 +45,7 @@ class ChainRun:
     def __init__(self, chains: Chains, warm_start: WarmStartReport):
         self.chains, self.warm_start = chains, warm_start
         self.problem, self.recipe = chains.problem, chains.recipe
-        self.progress = Progress.new(chains)
+        self.record = RunRecord.new(chains)
         self.trace = FunctionTrace()
         self.positions = chains.flat
         self._effective, self._estimated_at = np.nan, -np.inf
@@ -54,8 +54,8 @@ class ChainRun:
     def run(self) -> Posterior:
         """Tune, sample, and put the result together."""
         state, tail = self._take_up()
-        self.reviews = Reviews(self.chains, self.progress, self.positions)
-        while self.progress.phase < len(self.progress.steps):
+        self.reviews = Reviews(self.chains, self.record, self.positions)
+        while self.record.phase < len(self.record.steps):
             state = self._tune(state, tail)
             tail = {}
         state, kept = self._sample(state, tail)
@@ -66,7 +66,7 @@ class ChainRun:
         snapshot = self.problem.recorder.restore()
         if snapshot is None or snapshot.record["stage"] != STAGE:
             return self.chains.init(), {}
-        self.progress = Progress.from_record(snapshot.record["progress"])
+        self.record = RunRecord.from_json(snapshot.record["run"])
         self.problem.deadline.go_on_from(snapshot.record["elapsed"])
         self.trace = FunctionTrace(snapshot.arrays.get("trace"), **snapshot.record["trace"])
         self.positions = snapshot.arrays["positions"]
@@ -93,7 +93,7 @@ class ChainRun:
             record = {
                 "stage": STAGE,
                 "warm_start": self.warm_start.to_record(),
-                "progress": dataclasses.asdict(self.progress),
+                "run": dataclasses.asdict(self.record),
                 "trace": {"stride": self.trace.stride, "count": self.trace.count},
                 "elapsed": self.problem.deadline.elapsed,
             }
@@ -103,20 +103,20 @@ class ChainRun:
 
     def _tune(self, state: Chain, tail: dict[str, np.ndarray]) -> Chain:
         """Run one phase of the tuning, or the rest of it."""
-        chains, progress, reviews = self.chains, self.progress, self.reviews
-        index, draws = progress.phase, MemoryDraws()
+        chains, record, reviews = self.chains, self.record, self.reviews
+        index, draws = record.phase, MemoryDraws()
         if tail:
             draws.append(tail)
         # Draws are kept for the third phase; those of the others only sum up the validation rows.
         phase = reviews.phase()
         trajectory, sums_up = phase.thin, reviews.sums_up
         unit = trajectory or (self.recipe.n_thinning if sums_up else 1)
-        clock = _Clock(progress, "tuning")
+        clock = _Clock(record, "tuning")
 
         def on_chunk(report: ChunkReport) -> bool:
-            progress.done = report.step // unit
+            record.done = report.step // unit
             reviews.hear(report)
-            progress.energy_variance = (
+            record.energy_variance = (
                 np.asarray(report.stats.squared_energy_change) / chains.num_params
             ).tolist()
             clock.note()
@@ -127,10 +127,10 @@ class ChainRun:
         loop = chains.fixed_loop() if trajectory else chains.main_loop
         while True:
             state = reviews.tuning(state, unit)
-            end = progress.steps[index] // unit
-            if progress.is_phase_over or progress.done >= end:
+            end = record.steps[index] // unit
+            if record.is_phase_over or record.done >= end:
                 break
-            stop = min(end, next_review(progress.done, max(1, FIRST_STEPS // unit)))
+            stop = min(end, next_review(record.done, max(1, FIRST_STEPS // unit)))
             flags = (not trajectory, phase.measures_spread, reviews.horizon())
             is_tuning, spread, horizon = self.problem.placement.put_shared(
                 jax.tree.map(jnp.array, flags)
@@ -144,15 +144,15 @@ class ChainRun:
                 ),
                 num_steps=stop * unit,
                 total_steps=end * unit,
-                first_step=sum(progress.steps[:index]),
+                first_step=sum(record.steps[:index]),
                 thin=unit,
-                done=progress.done,
+                done=record.done,
                 keep=bool(trajectory) or sums_up,
                 sink=draws.append if trajectory else lambda _: None,
                 on_chunk=on_chunk,
                 feed=chains.feed(Purpose.TUNING),
             )
-        kept = draws.finish() if trajectory and progress.done else None
+        kept = draws.finish() if trajectory and record.done else None
         state = chains.end_phase(state, phase, kept)
         reviews.end_phase(unit)
         clock.note()
@@ -160,12 +160,12 @@ class ChainRun:
 
     def _sample(self, state: Chain, tail: dict[str, np.ndarray]) -> tuple[Chain, dict[str, Any]]:
         """Sample with fixed settings; gives the draws by name."""
-        chains, progress, reviews = self.chains, self.progress, self.reviews
+        chains, record, reviews = self.chains, self.record, self.reviews
         unit, most = self.recipe.n_thinning, self.recipe.n_samples
         num_tail = next(iter(tail.values())).shape[1] if tail else 0
-        draws = self.problem.recorder.draws(most, tail, progress.done - num_tail)
-        clock = _Clock(progress, "sampling")
-        if not progress.done:
+        draws = self.problem.recorder.draws(most, tail, record.done - num_tail)
+        clock = _Clock(record, "sampling")
+        if not record.done:
             state = reviews.begin_sampling(state)
 
         def sink(piece: dict[str, np.ndarray]) -> None:
@@ -173,13 +173,13 @@ class ChainRun:
             draws.append(chains.named(piece))
 
         def on_chunk(report: ChunkReport) -> bool:
-            progress.done = report.step // unit
+            record.done = report.step // unit
             reviews.hear(report)
             clock.note()
-            lppd = pooled(self._log_prob(report.carry)[progress.health.kept()])
+            lppd = pooled(self._log_prob(report.carry)[record.health.kept()])
             is_over = report.step >= report.num_steps
             if is_over or time.monotonic() - self._estimated_at >= _SECONDS_BETWEEN_ESTIMATES:
-                self._effective = self.trace.num_effective(progress.health.kept())
+                self._effective = self.trace.num_effective(record.health.kept())
                 self._estimated_at = time.monotonic()
             self._tell(report, lppd, self._effective)
             self._offer(report.carry, draws)
@@ -187,9 +187,9 @@ class ChainRun:
 
         while True:
             state = reviews.sampling(state, self._log_prob(state), self.trace)
-            if progress.done >= most or progress.ended_at == most:
+            if record.done >= most or record.ended_at == most:
                 break
-            if progress.done and self.problem.deadline.has_passed():
+            if record.done and self.problem.deadline.has_passed():
                 reviews.note_deadline()
                 break
             state, _ = chains.main_loop.run(
@@ -197,10 +197,10 @@ class ChainRun:
                 state,
                 chains.keys(Purpose.SAMPLING),
                 chains.shared,
-                num_steps=min(most, next_review(progress.done, FIRST_DRAWS)) * unit,
+                num_steps=min(most, next_review(record.done, FIRST_DRAWS)) * unit,
                 total_steps=most * unit,
                 thin=unit,
-                done=progress.done,
+                done=record.done,
                 sink=sink,
                 on_chunk=on_chunk,
                 feed=chains.feed(Purpose.SAMPLING),
@@ -215,7 +215,7 @@ class ChainRun:
         began = time.monotonic()
         if began >= self._watches_at:
             has_compiled = not np.isnan(self._lppd_now)
-            self._lppd_now = pooled(self.chains.log_prob_now(state)[self.progress.health.kept()])
+            self._lppd_now = pooled(self.chains.log_prob_now(state)[self.record.health.kept()])
             ended = time.monotonic()
             if has_compiled:
                 self._watches_at = ended + (ended - began) / _MAX_WATCHING
@@ -223,34 +223,40 @@ class ChainRun:
 
     def _tell(self, report: ChunkReport, lppd: float, num_effective: float = np.nan) -> None:
         """Tell the monitors of a chunk."""
-        L, progress = self.chains.tuned(report.carry).L, self.progress
-        first = sum(progress.steps[: progress.phase])
-        seconds = progress.seconds["sampling"]
-        said = ChainsReport.of(report, lppd, L, num_effective, seconds, first)
+        L, record = self.chains.tuned(report.carry).L, self.record
+        said = ChainsReport.of(
+            report,
+            lppd,
+            L,
+            num_effective,
+            sampling_seconds=record.seconds["sampling"],
+            first_step=sum(record.steps[: record.phase]),
+            seconds=self.problem.deadline.elapsed,
+            verdicts=record.health.said(),
+        )
         self.problem.monitor.on_chunk(said)
 
     def _log_prob(self, state: Chain) -> np.ndarray:
         """Log of each chain's average probability of each validation row, over its draws so far."""
         log_sum = np.asarray(state.log_sum, dtype=np.float64)[: self.problem.num_chains]
-        return log_sum - np.log(max(1, self.progress.done))
+        return log_sum - np.log(max(1, self.record.done))
 
     def _posterior(self, state: Chain, kept: dict[str, Any]) -> Posterior:
         """Put the result together."""
-        chains, problem, progress = self.chains, self.problem, self.progress
+        chains, problem, record = self.chains, self.problem, self.record
         num = problem.num_chains
         log_prob, start = self._log_prob(state), self.reviews.log_prob_of_start()
-        gain = log_prob - start
         tuned = chains.tuned(state)
         tuning = TuningReport(
             step_size=tuned.step_size,
             L=tuned.L,
-            num_divergent=np.asarray(progress.num_divergent),
-            energy_variance=np.asarray(progress.energy_variance),
-            num_steps=sum(progress.steps),
-            seconds=progress.seconds["tuning"],
+            num_divergent=np.asarray(record.num_divergent),
+            energy_variance=np.asarray(record.energy_variance),
+            num_steps=sum(record.steps),
+            seconds=record.seconds["tuning"],
         )
         diverging = np.asarray(kept["diverging"]).astype(np.int32)
-        num_steps = progress.done * self.recipe.n_thinning
+        num_steps = record.done * self.recipe.n_thinning
         posterior = Posterior(
             model=problem.model,
             draws=chains.draws_tree(kept),
@@ -265,15 +271,15 @@ class ChainRun:
             tuning=tuning,
             lppd_start=start.mean(axis=1),
             lppd_chain=log_prob.mean(axis=1),
-            lppd_se=standard_error(gain),
+            lppd_se=standard_error(log_prob, start),
             num_sampling_steps=num_steps,
             num_gradients=chains.adaptation.gradients_per_step * (tuning.num_steps + num_steps),
-            seconds={"warm_start": self.warm_start.seconds, **progress.seconds},
+            seconds={"warm_start": self.warm_start.seconds, **record.seconds},
             members=problem.first_chain + np.arange(num),
-            notes=tuple(progress.notes),
+            notes=tuple(record.notes),
         )
-        if progress.health.dropped:
-            posterior = posterior.take_chains(progress.health.kept())
+        if record.health.dropped:
+            posterior = posterior.take_chains(record.health.kept())
         problem.monitor.on_end(posterior.lppd_chain)
         return posterior
 
@@ -281,9 +287,9 @@ class ChainRun:
 class _Clock:
     """Adds the time of this process to the time of a part of the run."""
 
-    def __init__(self, progress: Progress, part: str):
-        self._progress, self._part = progress, part
-        self._before, self._began = progress.seconds[part], time.perf_counter()
+    def __init__(self, record: RunRecord, part: str):
+        self._record, self._part = record, part
+        self._before, self._began = record.seconds[part], time.perf_counter()
 
     def note(self) -> None:
-        self._progress.seconds[self._part] = self._before + time.perf_counter() - self._began
+        self._record.seconds[self._part] = self._before + time.perf_counter() - self._began

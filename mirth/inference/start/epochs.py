@@ -191,8 +191,8 @@ class MemberProgram:
         )
         return self.end_epoch(validation, state._replace(params=params, opt_state=opt_state))
 
-    def block(self, state: MemberState, key: Key, shared: Any) -> MemberState:
-        """Go through some batches of a stream, in the shape of a block of them."""
+    def stack(self, state: MemberState, key: Key, shared: Any) -> MemberState:
+        """Go through some batches of a stream, in the shape of a stack of them."""
         batches, (first, count, is_last), validation = shared
 
         def one_batch(i: Array, loop: Any) -> Any:
@@ -234,7 +234,7 @@ class ResidentEpochs:
 
 
 class StreamedEpochs:
-    """Epochs of all members over a stream, block by block.
+    """Epochs of all members over a stream, stack by stack.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ class StreamedEpochs:
         self.num_batches = stream.num_batches(batch_size)
         self.placement = placement
         self.validation = placement.put_shared(validation.weighted())
-        self.run = placement.compile(program.block)
+        self.run = placement.compile(program.stack)
 
     def __call__(self, state: MemberState, keys: Key) -> MemberState:
         """Run one epoch."""
@@ -273,7 +273,7 @@ class StreamedEpochs:
             number = step // self.feed.steps
             count = min(end, (number + 1) * self.feed.steps) - step
             span = self.placement.put_shared(jnp.array([step, count, step + count == end]))
-            state = self.run(state, keys, (self.feed.block(number), span, self.validation))
+            state = self.run(state, keys, (self.feed.stack(number), span, self.validation))
             step += count
         return state
 

@@ -40,6 +40,7 @@ SCHEMA_VERSION = 4
 MARKER = MARKERS[0]
 DECISIONS = "decisions.json"
 LOCK = "lock"
+LOCK_SECONDS = 0.5  # who reads the status takes the lock for an instant, to see if it is free
 STORE = "draws.zarr"
 _PACKAGES = ("jax", "jaxlib", "numpy", "zarr")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -90,7 +91,7 @@ class RunFolder(Recorder):
         self.settings = json.loads(json.dumps(settings))
         self.checkpoint_seconds = checkpoint_seconds
         self._checkpoints = Checkpoints(self.folder / "checkpoints")
-        self._lock = filelock.FileLock(self.folder / LOCK, timeout=0)
+        self._lock = filelock.FileLock(self.folder / LOCK, timeout=LOCK_SECONDS)
         self.status = StatusFile(self.folder)
         self._signal: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}

@@ -57,6 +57,7 @@ class StatusFile(Monitor):
             phase="warm start",
             epochs=epochs.tolist(),
             validation_loss=losses.tolist(),
+            seconds=seconds,
         )
 
     def on_chunk(self, report: ChainsReport) -> None:
@@ -65,6 +66,8 @@ class StatusFile(Monitor):
         self.write(
             state="running",
             phase=report.phase,
+            seconds=report.seconds,
+            verdicts=[verdict.name for verdict in report.verdicts],
             step=report.step,
             num_steps=report.num_steps,
             steps_per_second=report.steps_per_second,

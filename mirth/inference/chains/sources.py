@@ -1,7 +1,8 @@
-"""Where the rows of a step come from: all of them, batches of them, or a stream that is read ahead.
+"""Sources: where the rows of a step come from, all in memory, batches of these, or a stream.
 
-A source binds the rows of a step: it gives the log likelihood of parameters by them, scaled to all
-rows, so a chain need not know which of the three it has.
+A source says what is stored on the devices (all rows, or a stack of batches of the stream), and
+binds the rows of a step: it gives the log likelihood of parameters by them, scaled to all rows. So
+a chain need not know which of the three it has.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ LogLikelihood = Callable[[Params], Float[Array, ""]]
 _MAX_WATCHED = 2000  # more validation rows would cost more than the steps between two draws
 
 
-def source_of_rows(
+def choose_source(
     problem: Problem, batch_size: int | None, use_validation_rows: bool
-) -> AllRows | ResidentRows | StreamedRows:
-    """Give the source of a run.
+) -> AllRows | ResidentBatches | StreamedBatches:
+    """Choose the source of a run.
 
     Parameters
     ----------
@@ -44,10 +45,10 @@ def source_of_rows(
     """
     if problem.stream is not None:
         assert batch_size is not None, "refused before"
-        return StreamedRows(problem.stream, batch_size, problem.seed, problem.placement)
+        return StreamedBatches(problem.stream, batch_size, problem.seed, problem.placement)
     rows = problem.all_rows() if use_validation_rows else problem.train
     if batch_size is not None:
-        return ResidentRows(rows, batch_size)
+        return ResidentBatches(rows, batch_size)
     key = jax.random.key(0)
     params = jax.eval_shape(problem.model.init, key, problem.train.x)
     return AllRows(rows, problem.choose_block_size(params, rows))
@@ -66,7 +67,7 @@ class AllRows:
 
     def __init__(self, rows: Batch, block_size: int | None):
         self.block_size = block_size
-        self.first = features_first(rows)
+        self.stored = features_first(rows)
 
     def log_likelihood(
         self, model: Model, stored: Any, key: Key, count: Step, i: Step
@@ -83,7 +84,7 @@ class AllRows:
         """Nothing needs to be fed: the rows are there."""
 
 
-class _Batches:
+class _BatchSource:
     """What sources of batches share."""
 
     num_rows: int
@@ -108,8 +109,8 @@ class _Batches:
         return jax.tree.map(lambda leaf: leaf[rows], validation)
 
 
-class ResidentRows(_Batches):
-    """All rows are on the device; each chain has its own order of them.
+class ResidentBatches(_BatchSource):
+    """All rows are on the device; each chain takes batches of them, in an order of its own.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ class ResidentRows(_Batches):
     def __init__(self, rows: Batch, batch_size: int):
         self.num_rows: int = rows.y.shape[0]
         self.batches = EpochBatches(self.num_rows, min(batch_size, self.num_rows))
-        self.first = features_first(rows)
+        self.stored = features_first(rows)
 
     def at(self, stored: Any, key: Key, count: Step, i: Step) -> Batch:
         """Give the batch of a step.
@@ -130,7 +131,7 @@ class ResidentRows(_Batches):
         Parameters
         ----------
         stored : tuple
-            What the chains see: all rows.
+            All rows.
         key : Key
             Key of the chain's batches.
         count : int scalar
@@ -147,8 +148,8 @@ class ResidentRows(_Batches):
         """Nothing needs to be fed: the rows are there."""
 
 
-class StreamedRows(_Batches):
-    """Rows come in blocks of steps; all chains see the same batch at a step.
+class StreamedBatches(_BatchSource):
+    """Batches come from a stream, in stacks; all chains see the same batch at a step.
 
     Parameters
     ----------
@@ -167,15 +168,15 @@ class StreamedRows(_Batches):
         self.seed, self.placement = seed, placement
         self.num_rows = stream.num_rows
         self._feeds: dict[Purpose, Feed] = {}
-        self.first = self.feed(Purpose.TUNING).block(0)
+        self.stored = self.feed(Purpose.TUNING).stack(0)
 
     def at(self, stored: Any, key: Key, count: Step, i: Step) -> Batch:
-        """Give the batch of a step; ``stored`` is its block."""
+        """Give the batch of a step; ``stored`` is its stack."""
         steps = stored.y.shape[0]
         return jax.tree.map(lambda leaf: leaf[i % steps], stored)
 
     def feed(self, purpose: Purpose) -> Feed:
-        """Give the batches of one part of the run, in an order of its own."""
+        """Give what reads the stream for one part of the run, in an order of its own."""
         if purpose not in self._feeds:
             self._feeds[purpose] = Feed(
                 self.stream, self.batch_size, stream_seed(self.seed, purpose), self.placement
