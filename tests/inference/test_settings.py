@@ -65,7 +65,7 @@ def test_a_longer_run_by_the_old_name() -> None:
     short = mirth.infer(MODEL, DATA, method, num_chains=1)
     longer = method.set_params(n_samples=3)
     with pytest.warns(FutureWarning, match=r"infer\(run=mirth.Run\(go_on_from=...\)\)"):
-        old = mirth.infer(MODEL, DATA, longer, num_chains=1, run=mirth.Run(go_on_from=short))
+        old = mirth.infer(MODEL, DATA, longer, num_chains=1, go_on_from=short)
     new = mirth.infer(MODEL, DATA, longer, num_chains=1, run=mirth.Run(go_on_from=short))
     np.testing.assert_array_equal(old.positions(), new.positions())
 
