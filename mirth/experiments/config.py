@@ -111,7 +111,7 @@ class ModelSection(Section):
     hidden_layer_sizes: tuple[int, ...] | None = config_field(BNNRegressor, "hidden_layer_sizes")
     activation: str = config_field(BNNRegressor, "activation", choices=ACTIVATIONS)
     likelihood: str | None = Field(
-        None,
+        default=None,
         description="Distribution of the target by name, one of those for the task; without it "
         "that of the estimator.",
         json_schema_extra={"enum": [*itertools.chain(*LIKELIHOOD_NAMES.values()), None]},

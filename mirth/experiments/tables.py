@@ -130,7 +130,8 @@ def fit_table(
     prepared = prepare(data, target, task, test_fraction, seed, drop)
     case = prepared.case
     kind = BNNRegressor if case.task == "regression" else BNNClassifier
-    estimator = kind(**{"method": MILE(), "random_state": seed} | parameters)
+    settings: dict[str, Any] = {"method": MILE(), "random_state": seed} | parameters
+    estimator = kind(**settings)
     show(prepared.sentence())
     with new_folder(folder, overwrite=overwrite) as path:
         return fit_into(path, prepared, estimator, show)

@@ -81,8 +81,8 @@ StepFn = Callable[[Key, Any, Array, Any], tuple[Any, Any]]
 KeepFn = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
-class ChainLoop:
-    """A compiled program of steps, run in chunks for any number of phases.
+class ChunkProgram:
+    """A compiled program of steps of all chains; its length is an argument, so it compiles once.
 
     Parameters
     ----------
@@ -94,6 +94,89 @@ class ChainLoop:
         nothing.
     placement : Placement
         Devices.
+    """
+
+    def __init__(self, step_fn: StepFn, keep_fn: KeepFn | None, placement: Placement):
+        # Traced once, though the shapes of what they give are asked for as well.
+        self.step_fn = jax.jit(step_fn, inline=True)
+        self.keep_fn = None if keep_fn is None else jax.jit(keep_fn, inline=True)
+        self.placement = placement
+        self._compiled: tuple[Callable[..., Any], int] | None = None
+
+    def compiled(self, carry: Any, keys: Key, shared: Any) -> tuple[Callable[..., Any], int]:
+        """Give the program, and the number of draws that a chunk may keep.
+
+        Parameters
+        ----------
+        carry, keys, shared : pytree
+            What the program will see, or its shapes; every call must have the same ones.
+        """
+        if self._compiled is None:
+            capacity = self._find_capacity(carry, keys, shared)
+            compiled = self.placement.compile(self.chunk_of_one_chain(capacity))
+            self._compiled = compiled, capacity
+        return self._compiled
+
+    def chunk_of_one_chain(self, capacity: int) -> Callable[[Any, Key, Any], Any]:
+        """Build the program of one chunk of one chain, with room for some draws."""
+        step_fn, keep_fn = self.step_fn, self.keep_fn
+
+        def chunk(carry: Any, key: Key, span_and_shared: Any) -> tuple[Any, Any, ChunkStats]:
+            (first, count, thin, keeps), shared = span_and_shared
+
+            def one_step(i: Array, loop: Any) -> Any:
+                carry, _, energy, divergent = loop
+                carry, info = step_fn(fold_in(key, i), carry, i, shared)
+                return carry, info, energy + info.energy_change**2, divergent + info.is_divergent
+
+            def one_draw(n: Array, loop: Any) -> Any:
+                inner, kept = loop
+                start = first + n * thin
+                inner = jax.lax.fori_loop(start, start + thin, one_step, inner)
+                if keep_fn is not None:
+                    carry, draw = jax.lax.cond(
+                        keeps,
+                        lambda: keep_fn(inner[0], inner[1], shared),
+                        lambda: (inner[0], _zeros(draw_shapes)),
+                    )
+                    inner = (carry, *inner[1:])
+                    kept = jax.tree.map(lambda k, d: k.at[n].set(d), kept, draw)
+                return inner, kept
+
+            info = _zeros(jax.eval_shape(step_fn, key, carry, first, shared)[1])
+            kept = None
+            if keep_fn is not None:
+                draw_shapes = jax.eval_shape(keep_fn, carry, info, shared)[1]
+                kept = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), draw_shapes)
+            start = (carry, info, jnp.zeros(()), jnp.zeros((), jnp.int32))
+            (carry, info, energy, divergent), kept = jax.lax.fori_loop(
+                0, count, one_draw, (start, kept)
+            )
+            energy = energy / (count * thin)
+            return carry, kept, ChunkStats(energy, divergent, info.step_size, info.logdensity)
+
+        return chunk
+
+    def _find_capacity(self, carry: Any, keys: Key, shared: Any) -> int:
+        """Give the number of draws that a chunk may keep, from the size of a draw of all chains."""
+        if self.keep_fn is None:
+            return 0
+        one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), carry)
+        key = jax.eval_shape(lambda k: k[0], keys)
+        step = jax.ShapeDtypeStruct((), jnp.int32)
+        info = jax.eval_shape(self.step_fn, key, one, step, shared)[1]
+        draw = jax.eval_shape(self.keep_fn, one, info, shared)[1]
+        num_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(draw))
+        return kept_per_chunk(num_bytes * jax.tree.leaves(carry)[0].shape[0])
+
+
+class ChainLoop:
+    """Runs a program of steps in chunks, for any number of phases.
+
+    Parameters
+    ----------
+    program : ChunkProgram
+        The program.
     num_chains : int
         Chains without the padding; kept draws are cut to it.
     chunk_steps : int, optional
@@ -104,21 +187,14 @@ class ChainLoop:
 
     def __init__(
         self,
-        step_fn: StepFn,
-        keep_fn: KeepFn | None,
-        placement: Placement,
+        program: ChunkProgram,
         num_chains: int,
         *,
         chunk_steps: int | None = None,
         chunk_seconds: float = 1.0,
     ):
-        # Traced once, though the shapes of what they give are asked for as well.
-        self.step_fn = jax.jit(step_fn, inline=True)
-        self.keep_fn = None if keep_fn is None else jax.jit(keep_fn, inline=True)
-        self.placement, self.num_chains = placement, num_chains
+        self.program, self.num_chains = program, num_chains
         self.chunk_steps, self.chunk_seconds = chunk_steps, chunk_seconds
-        self._compiled: Callable[..., Any] | None = None
-        self._capacity = 0
         self._size = _FIRST_CHUNK_STEPS
 
     def run(
@@ -178,11 +254,8 @@ class ChainLoop:
             Axes (chains, draws, ...); None if nothing is kept or a sink has taken them.
         """
         total = num_steps // thin
-        if self._compiled is None:
-            self._capacity = self._find_capacity(carry, keys, shared)
-            self._compiled = self.placement.compile(self._chunk_of_one_chain(self._capacity))
-        chunk, capacity = self._compiled, self._capacity
-        keep = keep and self.keep_fn is not None
+        chunk, capacity = self.program.compiled(carry, keys, shared)
+        keep = keep and self.program.keep_fn is not None
         limit = capacity if keep else total
         pieces: list[Any] = []
         take = sink or pieces.append
@@ -198,7 +271,7 @@ class ChainLoop:
             for span in spans:
                 if feed is not None:
                     shared = shared._replace(stored=feed.stack(span.first // feed.steps))
-                placed = self.placement.put_shared(jnp.array(span))
+                placed = self.program.placement.put_shared(jnp.array(span))
                 carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (placed, shared)))
                 parts.append(jax.tree.map(self._cut, stats))
                 if span.keeps:
@@ -223,58 +296,6 @@ class ChainLoop:
     def _cut(self, leaf: jax.Array) -> np.ndarray:
         """Fetch a leaf without the padding chains."""
         return np.asarray(leaf)[: self.num_chains]
-
-    def _chunk_of_one_chain(self, capacity: int) -> Callable[[Any, Key, Any], Any]:
-        """Build the program of one chunk; its length is an argument, so it compiles once."""
-        step_fn, keep_fn = self.step_fn, self.keep_fn
-
-        def chunk(carry: Any, key: Key, span_and_shared: Any) -> tuple[Any, Any, ChunkStats]:
-            (first, count, thin, keeps), shared = span_and_shared
-
-            def one_step(i: Array, loop: Any) -> Any:
-                carry, _, energy, divergent = loop
-                carry, info = step_fn(fold_in(key, i), carry, i, shared)
-                return carry, info, energy + info.energy_change**2, divergent + info.is_divergent
-
-            def one_draw(n: Array, loop: Any) -> Any:
-                inner, kept = loop
-                start = first + n * thin
-                inner = jax.lax.fori_loop(start, start + thin, one_step, inner)
-                if keep_fn is not None:
-                    carry, draw = jax.lax.cond(
-                        keeps,
-                        lambda: keep_fn(inner[0], inner[1], shared),
-                        lambda: (inner[0], _zeros(draw_shapes)),
-                    )
-                    inner = (carry, *inner[1:])
-                    kept = jax.tree.map(lambda k, d: k.at[n].set(d), kept, draw)
-                return inner, kept
-
-            info = _zeros(jax.eval_shape(step_fn, key, carry, first, shared)[1])
-            kept = None
-            if keep_fn is not None:
-                draw_shapes = jax.eval_shape(keep_fn, carry, info, shared)[1]
-                kept = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), draw_shapes)
-            start = (carry, info, jnp.zeros(()), jnp.zeros((), jnp.int32))
-            (carry, info, energy, divergent), kept = jax.lax.fori_loop(
-                0, count, one_draw, (start, kept)
-            )
-            energy = energy / (count * thin)
-            return carry, kept, ChunkStats(energy, divergent, info.step_size, info.logdensity)
-
-        return chunk
-
-    def _find_capacity(self, carry: Any, keys: Key, shared: Any) -> int:
-        """Give the number of draws that a chunk may keep, from the size of a draw of all chains."""
-        if self.keep_fn is None:
-            return 0
-        one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), carry)
-        key = jax.eval_shape(lambda k: k[0], keys)
-        step = jax.ShapeDtypeStruct((), jnp.int32)
-        info = jax.eval_shape(self.step_fn, key, one, step, shared)[1]
-        draw = jax.eval_shape(self.keep_fn, one, info, shared)[1]
-        num_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(draw))
-        return kept_per_chunk(num_bytes * jax.tree.leaves(carry)[0].shape[0])
 
 
 def kept_per_chunk(draw_bytes: int) -> int:
