@@ -170,6 +170,36 @@ class ChunkProgram:
         return kept_per_chunk(num_bytes * jax.tree.leaves(carry)[0].shape[0])
 
 
+class Stretch(NamedTuple):
+    """Steps of a phase that the loop runs at once: all of them, or those up to the next review.
+
+    Parameters
+    ----------
+    name : str
+        Name of the phase, for the progress display.
+    num_steps : int
+        Steps of the phase at the end of the stretch; only whole multiples of ``thin`` are run.
+    total_steps : int, optional
+        Steps to speak of in the reports, if the phase goes on in another stretch.
+    first_step : int, default=0
+        Number of the phase's first step; steps are numbered through all phases that share keys.
+    thin : int, default=1
+        Keep every ``thin``-th state.
+    done : int, default=0
+        Kept states (steps / ``thin``) of the phase that the chains already have behind them.
+    keep : bool, default=True
+        Whether draws are kept; a phase that keeps none shares the program of one that does.
+    """
+
+    name: str
+    num_steps: int
+    total_steps: int | None = None
+    first_step: int = 0
+    thin: int = 1
+    done: int = 0
+    keep: bool = True
+
+
 class ChainLoop:
     """Runs a program of steps in chunks, for any number of phases.
 
@@ -199,45 +229,27 @@ class ChainLoop:
 
     def run(
         self,
-        name: str,
+        stretch: Stretch,
         carry: Any,
         keys: Key,
         shared: Any,
         *,
-        num_steps: int,
-        total_steps: int | None = None,
-        first_step: int = 0,
-        thin: int = 1,
-        done: int = 0,
-        keep: bool = True,
         sink: Callable[[Any], None] | None = None,
         on_chunk: Callable[[ChunkReport], bool | None] | None = None,
         feed: Feed | None = None,
     ) -> tuple[Any, Any]:
-        """Run one phase of all chains.
+        """Run a stretch of all chains.
 
         Parameters
         ----------
-        name : str
-            Name of the phase, for the progress display.
+        stretch : Stretch
+            Which steps.
         carry : pytree
             State of all chains, leading axis (chains,) padded and placed.
         keys : array of keys, shape (chains,)
             One key per chain, padded and placed likewise.
         shared : pytree
             What all chains see (the data), placed on every device.
-        num_steps : int
-            Steps of the phase; only whole multiples of ``thin`` are run.
-        total_steps : int, optional
-            Steps to speak of in the reports, if the phase goes on in another call.
-        first_step : int, default=0
-            Number of the first step; steps are numbered through all phases that share ``keys``.
-        thin : int, default=1
-            Keep every ``thin``-th state.
-        done : int, default=0
-            Kept states (steps / ``thin``) of the phase that ``carry`` already has behind it.
-        keep : bool, default=True
-            Whether draws are kept; a phase that keeps none shares the program of one that does.
         sink : callable, optional
             Takes each piece of kept draws, axes (chains, draws, ...); None gathers them.
         on_chunk : callable, optional
@@ -253,9 +265,10 @@ class ChainLoop:
         kept : pytree of NumPy arrays, or None
             Axes (chains, draws, ...); None if nothing is kept or a sink has taken them.
         """
-        total = num_steps // thin
+        thin, done, first = stretch.thin, stretch.done, stretch.first_step
+        total = stretch.num_steps // thin
         chunk, capacity = self.program.compiled(carry, keys, shared)
-        keep = keep and self.program.keep_fn is not None
+        keep = stretch.keep and self.program.keep_fn is not None
         limit = capacity if keep else total
         pieces: list[Any] = []
         take = sink or pieces.append
@@ -266,7 +279,7 @@ class ChainLoop:
             count = min(size, total - done, limit)
             started = time.perf_counter()
             steps = None if feed is None else feed.steps
-            spans = cut_spans(first_step + done * thin, count, thin, keep=keep, stack_steps=steps)
+            spans = cut_spans(first + done * thin, count, thin, keep=keep, stack_steps=steps)
             parts = []
             for span in spans:
                 if feed is not None:
@@ -281,9 +294,9 @@ class ChainLoop:
             done += count
             if on_chunk is not None:
                 seconds = time.perf_counter() - begin
-                place = (done * thin, total_steps or total * thin, begun * thin)
+                place = (done * thin, stretch.total_steps or total * thin, begun * thin)
                 stats = _joined(parts, [span.intervals * span.thin for span in spans])
-                is_over = on_chunk(ChunkReport(name, *place, seconds, stats, carry)) is True
+                is_over = on_chunk(ChunkReport(stretch.name, *place, seconds, stats, carry)) is True
             if self.chunk_steps is None:
                 # The first chunk includes compilation, so its rate is an underestimate: grow at
                 # most tenfold at a time.
