@@ -144,9 +144,10 @@ def _like(x: Any, x_scaler: Any) -> PyTree[np.ndarray]:
 
 
 def _one_row(leaf: np.ndarray) -> np.ndarray:
+    row = leaf[:1] if leaf.ndim > 1 else leaf  # the latter is refused with its own shape
     if leaf.dtype.kind == "f":
-        return leaf[:1].astype(np.float32)
-    return leaf[:1].astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
+        return row.astype(np.float32)
+    return row.astype(jax.dtypes.canonicalize_dtype(leaf.dtype)) if leaf.dtype.kind in "iu" else row
 
 
 def predictive_program(
