@@ -102,8 +102,10 @@ def export(
     x = _like(x, x_scaler)
     scaled = x if x_scaler is None else x_scaler.transform(x)
     model = posterior.model
-    if model.likelihood.has_classes:
-        given = {"quantiles": quantiles is not None, "shift": np.any(shift), "scale": scale != 1.0}
+    likelihood: Any = model.likelihood
+    if likelihood.has_classes:
+        units = {"shift": np.any(shift), "scale": np.any(np.not_equal(scale, 1.0))}
+        given = {"quantiles": quantiles is not None} | units
         for name in (name for name, is_given in given.items() if is_given):
             raise ValueError(
                 f"{name} is for numbers, but the likelihood is of classes; leave it out."
@@ -113,9 +115,10 @@ def export(
     else:
         levels = check_levels("quantiles", QUANTILES if quantiles is None else quantiles)
         make_predictive(model, posterior.draws, scaled, shift=shift, scale=scale)
-        shift, scale = check_units(model.likelihood, shift, scale)
-        levels = tuple(np.atleast_1d(levels).tolist())
-        summarize = functools.partial(summarize_target, shift=shift, scale=scale, levels=levels)
+        shift, scale = check_units(likelihood, shift, scale)
+        summarize = functools.partial(
+            summarize_target, shift=shift, scale=scale, levels=np.atleast_1d(levels).tolist()
+        )
     write(Path(path), predictive_program(posterior, x_scaler, summarize), x)
 
 
@@ -266,12 +269,12 @@ def _stablehlo(program: Program, x: PyTree[np.ndarray]) -> bytes:
 
 def _onnx(program: Program, x: PyTree[np.ndarray]) -> bytes:
     if is_tree(x) or x.dtype != np.float32:
-        names = ", ".join(
+        inputs = ", ".join(
             f"{leaf_name(path) or 'x'}: {leaf.dtype}"
             for path, leaf in jax.tree_util.tree_leaves_with_path(x)
         )
         raise ValueError(
-            f"a program of the inputs {names} is written as {STABLEHLO} only; {ONNX} is for one "
+            f"a program of the inputs {inputs} is written as {STABLEHLO} only; {ONNX} is for one "
             "array of real numbers."
         )
     try:
