@@ -308,10 +308,11 @@ def test_every_folder_is_a_package() -> None:
 def test_public_names_are_documented() -> None:
     import mirth
 
-    names = list(mirth.__all__)
-    assert len(names) == len(set(names)), "mirth.__all__ names something twice"
-    found = missing_documentation(mirth, names)
-    assert not found, report("every public name has a numpydoc docstring:", found)
+    for module in (mirth, mirth.results):
+        names = list(module.__all__)
+        assert len(names) == len(set(names)), f"{module.__name__}.__all__ names something twice"
+        found = missing_documentation(module, names)
+        assert not found, report("every public name has a numpydoc docstring:", found)
 
 
 GOOD = {

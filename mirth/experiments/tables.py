@@ -201,7 +201,8 @@ def predict_table(
     except Exception as error:  # whatever a damaged archive or an untrusted type causes
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}).") from error
     x = preprocessor.transform(frame)
-    predictions = _predictions(load(Path(run) / MODEL), x, interval)
+    estimator = cast(BNNRegressor | BNNClassifier, load(Path(run) / MODEL))  # as fit_table wrote it
+    predictions = _predictions(estimator, x, interval)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     predictions.to_csv(partial, index=False)

@@ -148,7 +148,7 @@ class OutputBlocks:
         leaves = jax.tree.leaves(draws)
         self.num_draws: int = leaves[0].shape[0]
         self.num_rows: int = jax.tree.leaves(x)[0].shape[0]
-        width, activation_bytes = _trace_network(model, draws, x)
+        width, activation_bytes = trace_network(model, draws, x)
         on_cpu = jax.default_backend() == "cpu"
         itemsize = leaves[0].dtype.itemsize
         # Two numbers per draw and row at least: the key of a sample, or one float64 result.
@@ -257,7 +257,7 @@ def _pad(values: Shaped[np.ndarray, "..."], size: int) -> np.ndarray:
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 
-def _trace_network(model: Model, draws: Params, x: PyTree[np.ndarray]) -> tuple[int, int]:
+def trace_network(model: Model, draws: Params, x: PyTree[np.ndarray]) -> tuple[int, int]:
     """Trace one draw's outputs without computing them; give their width and bytes per row."""
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), draws)
     inputs = jax.tree.map(
