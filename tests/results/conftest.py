@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.data import Standardizer
@@ -21,7 +22,8 @@ SHORT = mirth.MILE(n_warmup=100, n_samples=20, n_thinning=2, start=START)
 def infer(model: mirth.Model, x: Any, y: Any, method: Any = SHORT, **options: Any) -> Any:
     placement = Placement(tuple(jax.local_devices()[:2]), sequential=True)
     data = mirth.Dataset(x, y)
-    return mirth.infer(model, data, method, num_chains=2, run=mirth.Run(placement=placement), **options)
+    grouped = in_groups(options, placement=placement)
+    return mirth.infer(model, data, method, num_chains=2, **grouped)
 
 
 @pytest.fixture(scope="session")

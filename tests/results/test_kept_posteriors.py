@@ -78,7 +78,7 @@ def test_draws_on_the_disk_are_read_into_the_file(
     tmp_path: Path, scaled: Any, numbers: Any
 ) -> None:
     x, y = (values[:80] for values in scaled)
-    posterior = infer(numbers.model, x, y, run=tmp_path / "run")
+    posterior = infer(numbers.model, x, y, out=tmp_path / "run")
     assert isinstance(jax.tree.leaves(posterior.draws)[0], StoredArray)
     save(posterior, tmp_path / "model")
     loaded = load(tmp_path / "model")
