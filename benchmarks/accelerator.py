@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 import mirth
 from mirth.core.keys import Purpose, chain_keys
 from mirth.core.types import Batch
-from mirth.inference.engine.loop import ChainLoop
+from mirth.inference.engine.loop import ChainLoop, ChunkProgram
 
 ROWS = 1021
 NETWORKS = {"small": (16, 16, 16, 16), "large": (220, 220, 220)}
@@ -51,7 +51,7 @@ def chain_steps_per_second(hidden: tuple[int, ...], members: int, seconds: float
     shared = placement.put_shared((x.T, y))
     keys = placement.put_chains(chain_keys(0, Purpose.SAMPLING, members))
     states = placement.compile(start, donate=False)(keys, keys, shared)
-    loop = ChainLoop(step, None, placement, members, chunk_steps=20)
+    loop = ChainLoop(ChunkProgram(step, None, placement), members, chunk_steps=20)
     states, _ = loop.run("compile", states, keys, shared, num_steps=20)
     began, steps, rates = time.perf_counter(), 20, []
     while time.perf_counter() - began < seconds or len(rates) < 5:

@@ -57,8 +57,7 @@ def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> 
 
 def temporary_bytes(chains: Chains) -> int:
     """Bytes that one gradient of all chains of a device needs for temporary results."""
-    gradient = lambda flat, key, shared: jax.grad(chains.logdensity_fn(shared, key, 0, 0))(flat)  # noqa: E731
-    compiled = chains.problem.placement.compile(gradient, donate=False)
+    compiled = chains.programs.gradient
     start = chains.problem.placement.put_chains(chains.flat)
     keys = chains.keys(Purpose.MOMENTUM)
     memory = compiled.lower(start, keys, chains.shared).compile().memory_analysis()
@@ -87,7 +86,7 @@ def measure(args: argparse.Namespace, activation: str) -> list[dict[str, float]]
                 times[size].append((time.perf_counter() - began) / args.steps / CHAINS * 1e6)
     return [
         {
-            "block": chains[size].block_size or sizes[0],
+            "block": chains[size].source.rows.block_size or sizes[0],
             "is_automatic": size is None,
             "us": float(np.median(times[size])),
             "ratio": float(np.median(np.divide(times[size], times[sizes[0]]))),

@@ -11,7 +11,7 @@ import pytest
 
 from mirth.core.keys import Purpose, chain_keys
 from mirth.inference import Placement
-from mirth.inference.engine.loop import ChainLoop, ChunkReport
+from mirth.inference.engine.loop import ChainLoop, ChunkProgram, ChunkReport
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -39,9 +39,8 @@ class Run:
     def __init__(self, chunk_steps: int | None, keep_fn: Any = keep, num_chains: int = 3):
         self.placement = Placement(tuple(jax.local_devices()[:2]), sequential=True)
         self.num_chains = num_chains
-        self.loop = ChainLoop(
-            step, keep_fn, self.placement, num_chains, chunk_steps=chunk_steps, chunk_seconds=0.01
-        )
+        program = ChunkProgram(step, keep_fn, self.placement)
+        self.loop = ChainLoop(program, num_chains, chunk_steps=chunk_steps, chunk_seconds=0.01)
         self.reports: list[ChunkReport] = []
 
     def __call__(
@@ -193,7 +192,7 @@ def test_kept_pieces_do_not_hold_the_whole_buffer(monkeypatch: pytest.MonkeyPatc
 
     run = Run(1, num_chains=1)
     run.placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
-    run.loop.placement = run.placement
+    run.loop.program.placement = run.placement
     monkeypatch.setattr("mirth.inference.engine.loop.np.concatenate", concatenate)
     run(5)
     assert len(pieces) == 10  # two arrays, five chunks
