@@ -105,7 +105,7 @@ def test_the_estimate_is_what_the_compiler_says(
     params = jax.vmap(lambda k: problem.model.init(k, problem.train.x))(jax.random.split(key, 4))
     chains = Chains(recipe, problem, params)
     state, keys, loop = chains.init(), chains.keys(Purpose.SAMPLING), chains.main_loop
-    program = problem.placement.compile(loop._chunk_of_one_chain(64))
+    program = problem.placement.compile(loop.program.chunk_of_one_chain(64))
     span = problem.placement.put_shared(jnp.array([0, 1, 1, 1]))
     found = program.lower(state, keys, (span, chains.shared)).compile().memory_analysis()
     actual = (

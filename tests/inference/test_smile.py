@@ -132,16 +132,16 @@ def test_every_row_is_used_and_the_scale_is_exact(
     mirth.infer(model, weighted, method, num_chains=1, validation=0.3)
     (chains,) = seen
     flat, key = jax.numpy.asarray(chains.flat[0]), jax.random.key(3)
-    prior = float(model.log_prior(chains.unravel(flat)))
-    source = chains.source
+    prior = float(model.log_prior(chains.programs.unravel(flat)))
+    source = chains.source.rows
     num = source.batches.num_batches
     total = 0.0
     for step in range(num):
         _, weight = source.batches.rows(key, step)
-        estimate = float(chains.logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
+        estimate = float(chains.programs.logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
         total += estimate * float(weight.sum()) / source.num_rows
     rows = chains.problem.all_rows()
-    expected = float(model.log_likelihood(chains.unravel(flat), rows))
+    expected = float(model.log_likelihood(chains.programs.unravel(flat), rows))
     assert total == pytest.approx(expected, rel=1e-5)
 
 
@@ -210,7 +210,7 @@ def test_the_released_step_state_by_state(model: mirth.Model, data: mirth.Datase
     chains = chains_of(model, data, published=True, reset_probability=0.5)
     chain = jax.tree.map(lambda leaf: leaf[0], chains.init())
     np.testing.assert_array_equal(chain.adapted.noise.variance, 1.0)
-    step = jax.jit(chains._step)  # is_tuning is False, as while sampling
+    step = jax.jit(chains.programs.step)  # is_tuning is False, as while sampling
     numbers = []
     guard = chain.adapted.guard
     for i in range(40):

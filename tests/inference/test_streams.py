@@ -15,8 +15,9 @@ import mirth
 from mirth.core.keys import Purpose
 from mirth.core.types import Batch
 from mirth.inference import Placement
-from mirth.inference.chains.sources import ResidentBatches
+from mirth.inference.chains.sources import ResidentBatches, Source
 from mirth.inference.engine.feed import Feed
+from mirth.inference.problem import features_first
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
@@ -115,8 +116,9 @@ def test_a_loader_and_a_transformation() -> None:
 
 
 def test_resident_batches_hold_the_exact_scale() -> None:
-    source = ResidentBatches(Batch(jnp.asarray(X), jnp.asarray(Y)), 32)
-    batch = source.at(source.stored, jax.random.key(0), 3, 0)
+    rows = ResidentBatches(len(Y), 32)
+    source = Source(rows, features_first(Batch(jnp.asarray(X), jnp.asarray(Y))))
+    batch = rows.at(source.stored, jax.random.key(0), 3, 0)
     assert float(batch.num_rows) == float(jnp.sum(batch.weights)) in (28.0, 29.0)
     assert source.feed(Purpose.TUNING) is None
 
