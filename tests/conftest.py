@@ -1,29 +1,30 @@
-"""What every test process does before JAX starts.
+"""What every test process does before JAX starts, and which tests go first.
 
 Four CPU devices, so that code which spreads chains over devices runs as it does on a machine with
 several; the CPU unless JAX_PLATFORMS says otherwise, so that results do not depend on the machine.
 Each worker of pytest-xdist is a process of its own and passes here too.
 
 Nearly all of the time of a short run goes into compilation. A cache on disk serves programs that
-are equal, also to the processes that tests start; where the numbers are not the point,
-``unoptimised`` halves the rest.
+are equal, also to the processes that tests start, and the next run of the tests
+(``tests/compiled.py``); where the numbers are not the point, ``unoptimised`` halves the rest.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+
+from tests import compiled
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
+KEPT = None
 if CACHE not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
-    # One for each worker and the processes that it starts: JAX reads without a lock what another
-    # process may have written by half.
-    os.environ[CACHE] = tempfile.mkdtemp(prefix="mirth-tests-")
-    atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
+    KEPT = compiled.Kept(Path(__file__).parent.parent / ".pytest_cache/d/programs")
+    os.environ[CACHE] = str(KEPT.own)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# A folder of XLA's own, inside the other one, would make the path a part of every program's key.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -31,6 +32,27 @@ import pytest  # noqa: E402
 if not os.environ.get("JAX_PLATFORMS"):
     jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
+
+# Whole files are dealt out to workers in this order: the longest ones last would leave the other
+# workers without work. All other files follow as they come.
+LONGEST = (
+    "tests/test_pages.py",
+    "tests/inference/test_faults.py",
+    "tests/test_cli_runs.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """A worker may be ended at any time after this: later is too late."""
+    if KEPT is not None:
+        jax.config.update("jax_enable_compilation_cache", False)
+        KEPT.close()
 
 
 @pytest.fixture(scope="module")

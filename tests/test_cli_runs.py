@@ -167,10 +167,12 @@ def test_a_killed_run_goes_on_to_the_same_draws(
     finished: Path, config: Path, tmp_path: Path, quick_compilation: Path
 ) -> None:
     run = tmp_path / "run"
+    # Programs in a folder of its own: it may be killed while it writes one.
+    programs = shutil.copytree(quick_compilation, tmp_path / "xla")
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "4",
-        "JAX_COMPILATION_CACHE_DIR": str(quick_compilation),
+        "JAX_COMPILATION_CACHE_DIR": str(programs),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
