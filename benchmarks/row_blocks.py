@@ -30,6 +30,7 @@ from mirth.inference.chains.chains import Chains
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.engine.loop import Stretch
 from mirth.inference.problem import Problem
+from mirth.inference.rows import Rows
 from mirth.inference.store.recorder import Recorder
 
 CHAINS = 10
@@ -50,7 +51,7 @@ def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> 
     placement = Placement.automatic(CHAINS)
     problem = Problem(
         model,
-        *data,
+        Rows(*data),
         CHAINS,
         0,
         placement,

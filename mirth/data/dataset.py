@@ -64,8 +64,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         x, y, weights = as_rows(self.x, self.y, self.weights, self.integer_inputs)
-        if weights is not None and weights.max() == 0:
-            raise ValueError("weights are all zero; at least one row must count.")
+        _check_counts(y, weights)
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "y", y)
         object.__setattr__(self, "weights", weights)
@@ -108,7 +107,20 @@ class Dataset:
         rows = np.asarray(indices)
         weights = None if self.weights is None else self.weights[rows]
         x = jax.tree.map(lambda leaf: leaf[rows], self.x)
-        return Dataset(x, self.y[rows], weights, self.integer_inputs)
+        taken = object.__new__(Dataset)  # the rows were checked when they came
+        for name, value in (("x", x), ("y", self.y[rows]), ("weights", weights)):
+            object.__setattr__(taken, name, value)
+        object.__setattr__(taken, "integer_inputs", self.integer_inputs)
+        _check_counts(taken.y, weights)
+        return taken
+
+
+def _check_counts(y: Shaped[ndarray, "data ..."], weights: ndarray | None) -> None:
+    """Check that some rows are there and count."""
+    if not len(y):
+        raise ValueError("there must be at least one row; none was taken.")
+    if weights is not None and not weights.any():
+        raise ValueError("weights are all zero; at least one row must count.")
 
 
 def as_rows(x: Any, y: Any, weights: Any, keeps_integers: bool) -> tuple[Any, Any, Any]:

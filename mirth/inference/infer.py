@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mirth.core.compiled_programs import keep_compiled_programs
 from mirth.core.fingerprints import data_hash
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.snapshots import Snapshot
-from mirth.core.types import Batch, Params, is_table
+from mirth.core.types import Params, is_table
 from mirth.core.validation import COUNT, FRACTION, NATURAL, Range
 from mirth.data import Dataset, Stream, train_validation_split
 from mirth.inference.engine.deadline import Deadline
@@ -26,6 +25,7 @@ from mirth.inference.monitors.displays import make_monitor
 from mirth.inference.monitors.monitor import Monitor, Monitors
 from mirth.inference.posterior import Continuation, Posterior
 from mirth.inference.problem import Problem
+from mirth.inference.rows import Rows, batch_of
 from mirth.inference.settings import Keep, Run, grouped
 from mirth.inference.store.identity import describe, other_run
 from mirth.inference.store.recorder import MemoryRecorder, Recorder
@@ -127,9 +127,9 @@ def infer(
     method, deadline, location = resolve_method(method), Deadline(run.seconds), run.location
     for name, value in (("num_chains", num_chains), ("seed", seed)):
         RANGES[name].check(name, value)
-    train, held = map(_to_batch, _split(model, dataset, validation, seed))
+    rows = _split(model, dataset, validation, seed)
     # Traced, not run: the network fits the likelihood, or says so.
-    jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), train.x)
+    jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), rows.train.x)
     numbers = dict(num_chains=num_chains, seed=seed, first_chain=run.first_chain)
     settings = numbers | _describe_run(model, method, dataset, validation, run, keep)
     with contextlib.ExitStack() as stack:
@@ -142,8 +142,7 @@ def infer(
             listening.append(folder.status)
         problem = Problem(
             model=model,
-            train=train,
-            validation=held,
+            rows=rows,
             num_chains=num_chains,
             seed=seed,
             first_chain=run.first_chain,
@@ -229,7 +228,7 @@ def _split(
     dataset: Dataset | Stream,
     validation: Dataset | float | None,
     seed: int,
-) -> tuple[Dataset | Batch, Dataset]:
+) -> Rows:
     """Check the rows, and split the validation rows off unless they are given."""
     if isinstance(dataset, Stream):
         if validation is None or isinstance(validation, int | float):
@@ -239,7 +238,7 @@ def _split(
             )
         _check_validation(model, validation, dataset.example.x)
         model.likelihood.check_targets(np.asarray(dataset.example.y))
-        return dataset.example, validation
+        return Rows(dataset.example, batch_of(validation))
     if not isinstance(dataset, Dataset):
         raise TypeError(
             f"dataset must be a mirth.Dataset(x, y), not {type(dataset).__name__}; it checks rows "
@@ -251,13 +250,13 @@ def _split(
         dataset = dataset.take(np.flatnonzero(dataset.weights))
     if validation is not None and not isinstance(validation, int | float):
         _check_validation(model, validation, dataset.x)
-        return dataset, validation
+        return Rows(batch_of(dataset), batch_of(validation))
     share = _SHARE if validation is None else validation
     RANGES["validation"].check("validation", share)
     split_seed = int(jax.random.key_data(purpose_key(seed, Purpose.SPLIT))[-1])
     labels = dataset.y if model.likelihood.has_classes else None
     rows, held_back = train_validation_split(len(dataset), share, split_seed, stratify=labels)
-    return dataset.take(rows), dataset.take(held_back)
+    return Rows.cut(dataset.take(np.concatenate([rows, held_back])), len(rows))
 
 
 def _check_validation(model: Model, validation: Any, x: Any) -> None:
@@ -281,9 +280,3 @@ def _check_validation(model: Model, validation: Any, x: Any) -> None:
 def _arrays(dataset: Dataset | None) -> list[np.ndarray]:
     """Give the arrays of a data set, if there is one."""
     return [] if dataset is None else jax.tree.leaves((dataset.x, dataset.y, dataset.weights))
-
-
-def _to_batch(dataset: Dataset | Batch) -> Batch:
-    """Put the rows of a data set on the default device."""
-    weights = None if dataset.weights is None else jnp.asarray(dataset.weights)
-    return Batch(jax.tree.map(jnp.asarray, dataset.x), jnp.asarray(dataset.y), weights)

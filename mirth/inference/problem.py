@@ -8,16 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Shaped
 
 from mirth.core.keys import Purpose, chain_keys, purpose_key
 from mirth.core.trees import tree_size
-from mirth.core.types import Batch, Key, Params, is_table
+from mirth.core.types import Batch, Key, Params
 from mirth.data import Stream
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.engine.placement import Placement
 from mirth.inference.monitors.monitor import Monitor
+from mirth.inference.rows import Rows
 from mirth.inference.store.recorder import Recorder
 from mirth.model import Model, activation_bytes
 
@@ -34,7 +33,7 @@ class Problem:
     ----------
     model : Model
         Network, likelihood and prior.
-    train, validation : Batch
+    rows : Rows
         Scaled rows to learn from, and rows held back to stop the optimisation and to watch the
         chains.
     num_chains : int
@@ -62,12 +61,12 @@ class Problem:
     keep : callable, optional
         What is kept of a draw: a function of the parameters.
     stream : Stream, optional
-        Where the rows to learn from come from, if not from memory; ``train`` are some of them then.
+        Where the rows to learn from come from, if not from memory; ``rows.train`` are some of
+        them then.
     """
 
     model: Model
-    train: Batch
-    validation: Batch
+    rows: Rows
     num_chains: int
     seed: int
     placement: Placement
@@ -90,7 +89,7 @@ class Problem:
     def params(self) -> Any:
         """Shapes of the parameters of one chain; the model is traced once for all who ask."""
         key = purpose_key(self.seed, Purpose.NETWORK_INIT)
-        return jax.eval_shape(self.model.init, key, self.train.x)
+        return jax.eval_shape(self.model.init, key, self.rows.train.x)
 
     @property
     def num_params(self) -> int:
@@ -100,7 +99,7 @@ class Problem:
     @property
     def num_train(self) -> int:
         """Rows to learn from."""
-        return self.train.y.shape[0] if self.stream is None else self.stream.num_rows
+        return self.rows.train.y.shape[0] if self.stream is None else self.stream.num_rows
 
     def refuse_stream(self, what: str) -> None:
         """Raise a TypeError if the data come as a stream, for a method that needs all rows."""
@@ -115,13 +114,6 @@ class Problem:
         if wanted:
             self.refuse_stream("use_validation_rows=True")
         return self.stream is None if wanted is None else wanted
-
-    def all_rows(self) -> Batch:
-        """Training and validation rows together."""
-        first, second = self.train, self.validation
-        if first.weights is not None or second.weights is not None:
-            first, second = first.weighted(), second.weighted()
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
 
     def chains_at_once(self) -> int:
         """Chains that one device runs at the same time."""
@@ -162,18 +154,3 @@ def _activation_limits(device: jax.Device) -> tuple[int | None, int]:
     # Of all the memory, not of what is free now: a run that is taken up must choose the same.
     limit = (device.memory_stats() or {}).get("bytes_limit")
     return (limit // 2, limit // 2) if limit else (None, 0)
-
-
-def features_first(batch: Batch) -> tuple[Any, Shaped[Array, "data ..."], Array | None]:
-    """Store tables with the data axis contiguous, as the built-in network reads them.
-
-    Images and other rows with axes of their own stay as they are.
-    """
-    x = batch.x.T if is_table(batch.x) else batch.x
-    return jax.tree.map(jnp.asarray, x), batch.y, batch.weights
-
-
-def rows_first(stored: tuple[Any, Array, Array | None]) -> Batch:
-    """Undo :func:`features_first` under tracing: the two transpositions cancel."""
-    x, y, weights = stored
-    return Batch(x.T if is_table(x) else x, y, weights)

@@ -17,6 +17,7 @@ from mirth.inference.chains.chains import Chains, Recipe
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.engine.loop import kept_per_chunk
 from mirth.inference.problem import Problem
+from mirth.inference.rows import Rows
 from mirth.inference.run import memory
 from mirth.inference.run.memory import MemoryNeed, estimate_memory
 from mirth.inference.store.recorder import Recorder
@@ -47,7 +48,15 @@ def built(
     )
     held = mirth.data.Batch(jnp.ones((20, 3)), jnp.ones(20))
     problem = Problem(
-        model, batch, held, num_chains, 0, placement, Monitor(), Recorder(), Deadline(), **options
+        model,
+        Rows(batch, held),
+        num_chains,
+        0,
+        placement,
+        Monitor(),
+        Recorder(),
+        Deadline(),
+        **options,
     )
     return method.recipe(), problem
 
@@ -102,7 +111,7 @@ def test_the_estimate_is_what_the_compiler_says(
 ) -> None:
     recipe, problem = built(hidden, num_rows, activation="relu", **options)
     key = jax.random.key(0)
-    params = jax.vmap(lambda k: problem.model.init(k, problem.train.x))(jax.random.split(key, 4))
+    params = jax.vmap(lambda k: problem.model.init(k, problem.rows.train.x))(jax.random.split(key, 4))
     chains = Chains(recipe, problem, params)
     state, keys, loop = chains.init(), chains.keys(Purpose.SAMPLING), chains.main_loop
     program = problem.placement.compile(loop.program.chunk_of_one_chain(64))

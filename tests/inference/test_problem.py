@@ -12,6 +12,7 @@ import mirth
 from mirth.inference import Monitor, Placement, problem
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.problem import Problem
+from mirth.inference.rows import Rows
 from mirth.inference.store.recorder import Recorder
 
 NETWORK = mirth.MLP((16, 16), num_outputs=2, activation="tanh")
@@ -31,7 +32,7 @@ def chosen(
     params = jax.eval_shape(model.init, jax.random.key(0), rows.x)
     placement = Placement(tuple(jax.local_devices()[:2]), sequential)
     return Problem(
-        model, rows, rows, 6, 0, placement, Monitor(), Recorder(), Deadline(), **options
+        model, Rows(rows, rows), 6, 0, placement, Monitor(), Recorder(), Deadline(), **options
     ).choose_block_size(params, rows)
 
 

@@ -17,7 +17,7 @@ from mirth.core.types import Batch
 from mirth.inference import Placement
 from mirth.inference.chains.sources import ResidentBatches, Source
 from mirth.inference.engine.feed import Feed
-from mirth.inference.problem import features_first
+from mirth.inference.rows import features_first
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)

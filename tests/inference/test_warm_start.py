@@ -17,6 +17,7 @@ from mirth.core.types import Batch
 from mirth.inference import Monitor, Placement, WarmStartReport
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.problem import Problem
+from mirth.inference.rows import Rows
 from mirth.inference.start import warm_start
 from mirth.inference.start.epochs import Optimisation, _shuffled
 from mirth.inference.store.recorder import Recorder
@@ -51,8 +52,7 @@ def optimise(
     }
     problem = Problem(
         model=model,
-        train=as_batch(train),
-        validation=as_batch(validation),
+        rows=Rows(as_batch(train), as_batch(validation)),
         num_chains=num_members,
         seed=0,
         placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential=True),

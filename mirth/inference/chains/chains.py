@@ -20,7 +20,7 @@ from mirth.inference.chains.programs import Chain, ChainPrograms, ChainSettings,
 from mirth.inference.chains.sources import choose_source
 from mirth.inference.engine.loop import ChainLoop, ChunkProgram
 from mirth.inference.engine.programs import PROGRAMS
-from mirth.inference.problem import features_first
+from mirth.inference.rows import features_first
 from mirth.samplers import Adaptation, Phase, Tuned
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Chains:
         self.num_params = sum(part.shape[1] for part in rows)
         shared = Shared(
             self.source.stored,
-            features_first(self.source.rows.watched(problem.validation)),
+            features_first(self.source.rows.watched(problem.rows.validation)),
             jnp.array(False),
             jnp.array(False),
             jnp.array(self.adaptation.horizon),
@@ -124,7 +124,7 @@ class Chains:
         chains = self.programs.init(placement.put_chains(self.flat), keys, self.shared)
         if not np.isfinite(np.asarray(chains.kernel.logdensity)).any():
             problem, params = self.problem, self.programs.unravel(self.flat[0])
-            reason = problem.model.explain_non_finite(params, problem.all_rows())
+            reason = problem.model.explain_non_finite(params, problem.rows.all)
             raise SamplingError(
                 Outcome.NON_FINITE_TARGET, reason or "Its terms are finite, their sum is not."
             )

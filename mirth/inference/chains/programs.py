@@ -21,7 +21,7 @@ from mirth.core.types import Key, Params
 from mirth.inference.chains.sources import Rows, Step
 from mirth.inference.engine.loop import ChunkProgram
 from mirth.inference.engine.placement import Placement
-from mirth.inference.problem import rows_first
+from mirth.inference.rows import rows_first
 from mirth.model import Model
 from mirth.samplers import Adaptation, Moment, Phase, StepInfo
 

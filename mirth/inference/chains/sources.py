@@ -20,7 +20,8 @@ from mirth.core.keys import Purpose
 from mirth.core.types import Batch, Key, Params
 from mirth.data import EpochBatches
 from mirth.inference.engine.feed import Feed, stream_seed
-from mirth.inference.problem import Problem, features_first, rows_first
+from mirth.inference.problem import Problem
+from mirth.inference.rows import features_first, rows_first
 from mirth.model import Model, in_row_blocks
 
 Step = int | Int[Array, ""]
@@ -70,7 +71,7 @@ def choose_source(problem: Problem, batch_size: int | None, use_validation_rows:
             for purpose in (Purpose.TUNING, Purpose.SAMPLING)
         }
         return Source(StreamedBatches(stream.num_rows), feeds[Purpose.TUNING].stack(0), feeds)
-    rows = problem.all_rows() if use_validation_rows else problem.train
+    rows = problem.rows.all if use_validation_rows else problem.rows.train
     num_rows = rows.y.shape[0]
     if batch_size is not None:
         return Source(ResidentBatches(num_rows, min(batch_size, num_rows)), features_first(rows))

@@ -136,21 +136,21 @@ def estimate_memory(recipe: Recipe, problem: Problem) -> MemoryNeed:
     """
     placement, num_chains = problem.placement, problem.num_chains
     params, num_params = problem.params, problem.num_params
-    rows = jax.eval_shape(problem.all_rows) if recipe.use_validation_rows else problem.train
+    rows = problem.rows.all if recipe.use_validation_rows else problem.rows.train
     num_padded = placement.padded(num_chains)
     per_device = num_padded // len(placement.devices)
     draw = num_params * jnp.dtype(problem.draws_dtype).itemsize + _STATISTICS_BYTES
     buffer = kept_per_chunk(draw * num_padded) * draw
-    state = _state_bytes(recipe, num_params, problem.validation.y.shape[0])
+    state = _state_bytes(recipe, num_params, problem.rows.validation.y.shape[0])
     at_once = problem.chains_at_once()
     num_rows = rows.y.shape[0]
     block = recipe.batch_size or problem.choose_block_size(params, rows) or num_rows
     block = min(block, num_rows)
     # Validation rows go through the network at once, but nothing is kept for a gradient.
-    active = max(block, problem.validation.y.shape[0] // 2)
-    held = tree_bytes((problem.train, problem.validation))
+    active = max(block, problem.rows.validation.y.shape[0] // 2)
+    held = tree_bytes((problem.rows.train, problem.rows.validation))
     device = {
-        "data": tree_bytes((rows, problem.validation)),
+        "data": tree_bytes((rows, problem.rows.validation)),
         "states of the chains": (per_device + at_once * (_COPIES_OF_STATE - 1)) * state
         + (per_device + at_once) * buffer,
         "activations": at_once * active * activation_bytes(problem.model, params, rows),

@@ -164,16 +164,16 @@ def starting_points(
         return start.optimise(problem, time_share=time_share)
     began = time.perf_counter()
     model, keys = problem.model, problem.keys(Purpose.NETWORK_INIT)
-    rows = Shapes.of((problem.train, problem.validation))
+    rows = Shapes.of((problem.rows.train, problem.rows.validation))
     draw, loss = PROGRAMS.find(_point_programs, model, rows, problem.num_chains)
     if isinstance(start, GivenStart):
         params = start.points(problem.params, problem.num_chains)
     else:
-        params = draw(keys, problem.train.x)
-    losses = np.asarray(loss(params, problem.validation), dtype=np.float64)
+        params = draw(keys, problem.rows.train.x)
+    losses = np.asarray(loss(params, problem.rows.validation), dtype=np.float64)
     if not np.isfinite(losses).any():
         first = jax.tree.map(lambda leaf: leaf[0], params)
-        reason = model.explain_non_finite(first, problem.validation)
+        reason = model.explain_non_finite(first, problem.rows.validation)
         raise SamplingError(
             Outcome.NON_FINITE_TARGET, reason or "No starting point predicts the validation rows."
         )

@@ -64,7 +64,7 @@ def warm_start(
         If no member ever reached a finite validation loss.
     """
     began = time.perf_counter()
-    model, train, validation = problem.model, problem.train, problem.validation
+    model, train, validation = problem.model, problem.rows.train, problem.rows.validation
     placement, num_members = problem.placement, problem.num_chains
     rows = Shapes.of((train, validation))
     program = PROGRAMS.find(MemberProgram, model, settings, placement, rows, num_members)
