@@ -101,7 +101,7 @@ class DeepEnsemble(Configurable):
         params, report = self.optimise(problem)
         start = jax.tree.map(np.asarray, params)
         record = {"stage": "ensemble", "warm_start": report.to_record()}
-        snapshot = Snapshot(record, tree_to_arrays(start, "start"))
+        snapshot = Snapshot(record, tree_to_arrays(start, "start") | report.to_arrays())
         problem.recorder.offer(lambda: snapshot, is_due=True)
         lppd = -report.validation_loss
         problem.monitor.on_end(lppd)
