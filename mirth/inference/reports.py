@@ -86,7 +86,8 @@ class WarmStartReport:
             np.asarray(record["best_epochs"]),
             np.asarray(record["validation_loss"], dtype=np.float64),
             record["seconds"],
-            *(arrays[f"warm_start.{name}"] for name in _CURVES),
+            training_curve=arrays["warm_start.training_curve"],
+            validation_curve=arrays["warm_start.validation_curve"],
             curve_stride=record["curve_stride"],
         )
 
@@ -101,19 +102,18 @@ class WarmStartReport:
             Points, at least as many as are left.
         """
         each = stride // self.curve_stride
-        curves = {name: getattr(self, name)[:, each - 1 :: each] for name in _CURVES}
-        filled = {
-            name: np.pad(curve, ((0, 0), (0, num_points - curve.shape[1])), constant_values=np.nan)
-            for name, curve in curves.items()
-        }
-        return dataclasses.replace(self, **filled, curve_stride=stride)
 
-    def __str__(self) -> str:
-        """Tabulate the members."""
-        lines = ["member  epochs  best epoch  validation loss"]
-        rows = zip(self.epochs, self.best_epochs, self.validation_loss, strict=True)
-        lines += [f"{k:6d}  {e:6d}  {b:10d}  {v:15.4f}" for k, (e, b, v) in enumerate(rows)]
-        return "\n".join(lines)
+        def thinned(curve: np.ndarray) -> np.ndarray:
+            kept = curve[:, each - 1 :: each]
+            missing = num_points - kept.shape[1]
+            return np.pad(kept, ((0, 0), (0, missing)), constant_values=np.nan)
+
+        return dataclasses.replace(
+            self,
+            training_curve=thinned(self.training_curve),
+            validation_curve=thinned(self.validation_curve),
+            curve_stride=stride,
+        )
 
 
 def with_equal_curves(reports: Sequence[WarmStartReport]) -> list[WarmStartReport]:
