@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 import mirth
 from mirth.core.keys import Purpose, chain_keys
 from mirth.core.types import Batch
-from mirth.inference.engine.loop import ChainLoop
+from mirth.inference.engine.loop import ChainLoop, ChunkProgram, Stretch
 
 ROWS = 1021
 NETWORKS = {"small": (16, 16, 16, 16), "large": (220, 220, 220)}
@@ -51,12 +51,12 @@ def chain_steps_per_second(hidden: tuple[int, ...], members: int, seconds: float
     shared = placement.put_shared((x.T, y))
     keys = placement.put_chains(chain_keys(0, Purpose.SAMPLING, members))
     states = placement.compile(start, donate=False)(keys, keys, shared)
-    loop = ChainLoop(step, None, placement, members, chunk_steps=20)
-    states, _ = loop.run("compile", states, keys, shared, num_steps=20)
+    loop = ChainLoop(ChunkProgram(step, None, placement), members, chunk_steps=20)
+    states, _ = loop.run(Stretch("compile", 20), states, keys, shared)
     began, steps, rates = time.perf_counter(), 20, []
     while time.perf_counter() - began < seconds or len(rates) < 5:
         chunk = time.perf_counter()
-        states, _ = loop.run("run", states, keys, shared, num_steps=20, first_step=steps)
+        states, _ = loop.run(Stretch("run", 20, first_step=steps), states, keys, shared)
         rates.append(20 * members / (time.perf_counter() - chunk))
         steps += 20
     params = int(states.position.shape[1])

@@ -40,8 +40,8 @@ SETTINGS = {
     "members": ("--members", [10], int),
     "warmup": ("--warmups", [10_000], int),
     "share": ("--shares", [0.2], float),  # sampling steps / warm-up
-    "end": ("--ends", [mirth.MILE().energy_variance_end], float),
-    "start": ("--starts", [mirth.MILE().energy_variance_start], float),
+    "end": ("--ends", [mirth.MILE().tuner.energy_variance_end], float),
+    "start": ("--starts", [mirth.MILE().tuner.energy_variance_start], float),
     "step": ("--steps", [1e-3], float),
     "integrator": ("--integrators", [mirth.MILE().integrator], str),
 }
@@ -70,8 +70,9 @@ def build(name: str, case: dict[str, Any], seed: int) -> Any:
     method = mirth.MILE(
         n_warmup=case["warmup"],
         n_samples=max(10, round(case["share"] * case["warmup"] / 10)),
-        energy_variance_start=case["start"],
-        energy_variance_end=case["end"],
+        tuner=mirth.samplers.MILETuner(
+            energy_variance_start=case["start"], energy_variance_end=case["end"]
+        ),
         step_size_init=case["step"],
         integrator=case["integrator"],
     )

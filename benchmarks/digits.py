@@ -49,7 +49,7 @@ def main() -> None:
     )
     posterior = mirth.infer(
         model, train, method, num_chains=args.members, seed=args.seed, validation=validation,
-        draws_dtype="float16", verbose=2,
+        keep=mirth.Keep(dtype="float16"), verbose=2,
     )  # fmt: skip
     size = sum(leaf[0, 0].size for leaf in jax.tree.leaves(posterior.draws))
     print(f"{size} parameters, {posterior.num_gradients} gradients,", posterior.seconds)

@@ -35,10 +35,14 @@ def run(folder: Path, num_draws: int, rows: int) -> dict[str, float]:
     model = mirth.Model(mirth.MLP((16,) * 4, num_outputs=2), mirth.Normal())
     start = mirth.DeepEnsemble(max_epochs=20)
     method = mirth.MILE(
-        n_warmup=200, n_samples=num_draws // CHAINS, n_thinning=1, max_params=100, start=start
+        n_warmup=200,
+        n_samples=num_draws // CHAINS,
+        n_thinning=1,
+        tuner=mirth.samplers.MILETuner(max_params=100),
+        start=start,
     )
     began = time.perf_counter()
-    posterior = mirth.infer(model, data, method, num_chains=CHAINS, out=folder)
+    posterior = mirth.infer(model, data, method, num_chains=CHAINS, run=folder)
     seconds = {"sampling_seconds": time.perf_counter() - began}
     if rows:
         inputs = rng.normal(size=(rows, 5)).astype(np.float32)

@@ -37,7 +37,7 @@ def main() -> None:
         n_warmup=200,
         n_samples=args.samples,
         n_thinning=args.thin,
-        max_params=100,
+        tuner=mirth.samplers.MILETuner(max_params=100),
         start=mirth.DeepEnsemble(max_epochs=5),
     )
     times: dict[str, list[float]] = {"without": [], "with": []}
@@ -46,7 +46,10 @@ def main() -> None:
             for name in times:
                 out = Path(folder, str(pair)) if name == "with" else None
                 posterior = mirth.infer(
-                    model, data, method, out=out, checkpoint_seconds=args.checkpoint_seconds
+                    model,
+                    data,
+                    method,
+                    run=mirth.Run(out, checkpoint_seconds=args.checkpoint_seconds),
                 )
                 if pair:  # the first pair warms up
                     times[name].append(posterior.seconds["sampling"])

@@ -116,7 +116,7 @@ def runs(model: mirth.Model, args: argparse.Namespace) -> tuple[dict[str, StepSi
             )  # fmt: skip
             posterior = mirth.infer(
                 model, train, method, num_chains=args.members, seed=seed, validation=validation,
-                monitors=[monitor], chunk_steps=200,
+                monitors=[monitor], run=mirth.Run(chunk_steps=200),
             )  # fmt: skip
             traces.setdefault(name, monitor)
             dist = mirth.make_predictive(model, posterior.draws, test.x)

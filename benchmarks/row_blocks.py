@@ -27,6 +27,8 @@ from mirth.core.keys import Purpose, chain_keys
 from mirth.core.types import Batch
 from mirth.inference import Monitor, Placement
 from mirth.inference.chains.chains import Chains
+from mirth.inference.engine.deadline import Deadline
+from mirth.inference.engine.loop import Stretch
 from mirth.inference.problem import Problem
 from mirth.inference.store.recorder import Recorder
 
@@ -47,7 +49,15 @@ def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> 
     model = mirth.Model(network, mirth.Normal())
     placement = Placement.automatic(CHAINS)
     problem = Problem(
-        model, *data, CHAINS, 0, placement, Monitor(), Recorder(), data_block_size=size
+        model,
+        *data,
+        CHAINS,
+        0,
+        placement,
+        Monitor(),
+        Recorder(),
+        Deadline(None),
+        data_block_size=size,
     )
     keys = chain_keys(0, Purpose.NETWORK_INIT, CHAINS)
     params = jax.vmap(lambda key: model.init(key, data[0].x))(keys)
@@ -57,11 +67,9 @@ def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> 
 
 def temporary_bytes(chains: Chains) -> int:
     """Bytes that one gradient of all chains of a device needs for temporary results."""
-    gradient = lambda flat, key, shared: jax.grad(chains.logdensity_fn(shared, key, 0, 0))(flat)  # noqa: E731
-    compiled = chains.problem.placement.compile(gradient, donate=False)
     start = chains.problem.placement.put_chains(chains.flat)
     keys = chains.keys(Purpose.MOMENTUM)
-    memory = compiled.lower(start, keys, chains.shared).compile().memory_analysis()
+    memory = chains.programs.gradient.lower(start, keys, chains.shared).compile().memory_analysis()
     return int(memory.temp_size_in_bytes)
 
 
@@ -81,13 +89,13 @@ def measure(args: argparse.Namespace, activation: str) -> list[dict[str, float]]
         for size, one in chains.items():
             began = time.perf_counter()
             states[size], _ = one.main_loop.run(
-                "", states[size], keys, one.shared, num_steps=args.steps, keep=False
+                Stretch("", args.steps, keep=False), states[size], keys, one.shared
             )
             if repeat:  # the first one compiles
                 times[size].append((time.perf_counter() - began) / args.steps / CHAINS * 1e6)
     return [
         {
-            "block": chains[size].block_size or sizes[0],
+            "block": chains[size].source.rows.block_size or sizes[0],
             "is_automatic": size is None,
             "us": float(np.median(times[size])),
             "ratio": float(np.median(np.divide(times[size], times[sizes[0]]))),

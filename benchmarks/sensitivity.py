@@ -28,10 +28,10 @@ BASE: dict[str, Any] = {
     "method__start__weight_decay": 5e-3,
     "n_members": 4,
     "method__n_warmup": 3000,
-    "method__energy_variance_start": 0.5,
-    "method__energy_variance_end": 0.02,
-    "method__trust": 1.5,
-    "method__n_effective": 100.0,
+    "method__tuner__energy_variance_start": 0.5,
+    "method__tuner__energy_variance_end": 0.02,
+    "method__tuner__trust": 1.5,
+    "method__tuner__num_effective": 100.0,
     "method__n_thinning": 10,
 }
 OTHERS: dict[str, list[Any]] = {
@@ -39,10 +39,10 @@ OTHERS: dict[str, list[Any]] = {
     "method__start__weight_decay": [0.0, 5e-2],
     "n_members": [2, 8],
     "method__n_warmup": [1000, 9000],
-    "method__energy_variance_start": [0.1, 2.0],
-    "method__energy_variance_end": [0.002, 0.1],
-    "method__trust": [0.75, 3.0],
-    "method__n_effective": [20.0, 400.0],
+    "method__tuner__energy_variance_start": [0.1, 2.0],
+    "method__tuner__energy_variance_end": [0.002, 0.1],
+    "method__tuner__trust": [0.75, 3.0],
+    "method__tuner__num_effective": [20.0, 400.0],
     "method__n_thinning": [2, 40],
 }
 

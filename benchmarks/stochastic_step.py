@@ -55,7 +55,7 @@ def chains_of(model: mirth.Model, data: mirth.Dataset, method: Any) -> Any:
     stages.ChainRun.__init__ = stop
     placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
     try:
-        mirth.infer(model, data, method, num_chains=1, placement=placement)
+        mirth.infer(model, data, method, num_chains=1, run=mirth.Run(placement=placement))
     except Built as built:
         return built.args[0]
     finally:
@@ -72,7 +72,7 @@ def programs(chains: Any, is_tuning: bool) -> tuple[Any, Any]:
         return jax.lax.fori_loop(
             first,
             first + count,
-            lambda i, s: chains._step(jax.random.fold_in(key, i), s, i, shared)[0],
+            lambda i, s: chains.programs.step(jax.random.fold_in(key, i), s, i, shared)[0],
             state,
         )
 
@@ -80,7 +80,7 @@ def programs(chains: Any, is_tuning: bool) -> tuple[Any, Any]:
         (first, count), shared = spanned
 
         def one(i: Any, position: Any) -> Any:
-            gradient = jax.grad(chains.logdensity_fn(shared, key, i, i))(position)
+            gradient = jax.grad(chains.programs.logdensity_fn(shared, key, i, i))(position)
             return position + 1e-12 * gradient
 
         return jax.lax.fori_loop(first, first + count, one, flat)

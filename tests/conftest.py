@@ -36,7 +36,24 @@ jax.config.update("jax_num_cpu_devices", 4)
 @pytest.fixture(scope="module")
 def unoptimised() -> Iterator[None]:
     """Compile with few optimisations."""
+    from mirth.inference.engine.programs import PROGRAMS
+
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
+    PROGRAMS.clear()
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+    PROGRAMS.clear()
+
+
+@pytest.fixture(autouse=True)
+def own_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test that changes the library find no program from before, and leave none."""
+    if "monkeypatch" not in request.fixturenames:
+        yield
+        return
+    from mirth.inference.engine.programs import PROGRAMS
+
+    PROGRAMS.clear()
+    yield
+    PROGRAMS.clear()

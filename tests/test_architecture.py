@@ -40,6 +40,7 @@ FLOOR = {room: floor for floor, room in enumerate(reversed(ROOMS))}
 
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_PARAMETERS = 10  # but for estimators, whose parameters are what is searched, and commands
 
 ALLOWED_PARTS = {
     "matplotlib": {"report"},
@@ -171,6 +172,25 @@ def long_functions(sources: Sources) -> list[str]:
     return found
 
 
+def is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether the parameters of a function are the options of a command."""
+    return any("app.command" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def crowded_functions(sources: Sources) -> list[str]:
+    found = []
+    for module, text in sources.items():
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_command(node):
+                continue
+            given = node.args
+            names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            count = len([name for name in names if name not in ("self", "cls")])
+            if count > MAX_PARAMETERS and part_of(module) != "estimators":
+                found.append(f"{module}:{node.lineno} {node.name}: {count} parameters")
+    return found
+
+
 def library_violations(sources: Sources) -> list[str]:
     found = []
     users: dict[str, set[str]] = {library: set() for library in ONE_MODULE_ONLY}
@@ -270,6 +290,11 @@ def test_functions_are_short(sources: Sources) -> None:
     assert not found, report(f"functions have at most {MAX_FUNCTION_LINES} lines of code:", found)
 
 
+def test_functions_have_few_parameters(sources: Sources) -> None:
+    found = crowded_functions(sources)
+    assert not found, report(f"functions have at most {MAX_PARAMETERS} parameters; group:", found)
+
+
 def test_heavy_libraries_stay_in_their_place(sources: Sources) -> None:
     found = library_violations(sources)
     assert not found, report("a heavy library is imported where it does not belong:", found)
@@ -283,10 +308,11 @@ def test_every_folder_is_a_package() -> None:
 def test_public_names_are_documented() -> None:
     import mirth
 
-    names = list(mirth.__all__)
-    assert len(names) == len(set(names)), "mirth.__all__ names something twice"
-    found = missing_documentation(mirth, names)
-    assert not found, report("every public name has a numpydoc docstring:", found)
+    for module in (mirth, mirth.results):
+        names = list(module.__all__)
+        assert len(names) == len(set(names)), f"{module.__name__}.__all__ names something twice"
+        found = missing_documentation(module, names)
+        assert not found, report("every public name has a numpydoc docstring:", found)
 
 
 GOOD = {
@@ -356,6 +382,16 @@ def test_size_rules_see() -> None:
     ]
     assert long_modules({"mirth.core.a": "x = 1\n" * 400}) == []
     assert long_modules({"mirth.core.a": "x = 1\n" * 401}) == ["mirth.core.a: 401 lines"]
+
+
+def test_parameter_rule_sees() -> None:
+    names = ", ".join(f"a{n}" for n in range(10))
+    method = f"class A:\n    def f(self, {names}): ..."
+    assert crowded_functions({"mirth.core.a": method}) == []
+    crowded = f"def f({names}, *, b=0): ..."
+    assert crowded_functions({"mirth.core.a": crowded}) == ["mirth.core.a:1 f: 11 parameters"]
+    assert crowded_functions({"mirth.estimators.a": crowded}) == []
+    assert crowded_functions({"mirth.cli": f"@app.command()\n{crowded}"}) == []
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "sklearn.base", "blackjax"])

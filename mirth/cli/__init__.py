@@ -88,13 +88,13 @@ def fit(
             drop=drop or (),
             test_fraction=test_fraction,
             seed=seed,
+            overwrite=overwrite,
+            show=show,
             n_members=n_members,
             method=MILE(n_warmup=n_warmup, n_samples=n_samples),
             hidden_layer_sizes=None if hidden is None else _sizes(hidden),
-            likelihood=likelihood,
-            overwrite=overwrite,
             verbose=1,
-            show=show,
+            **({} if likelihood is None else {"likelihood": likelihood}),
         )
         show(f"Open {out / 'report.html'} in a browser; predict by: mirth predict {out} NEW.csv")
 

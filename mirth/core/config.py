@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, Self
+import functools
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
 
+from mirth.core.deprecation import warn_renamed
 from mirth.core.validation import nearest_name
+
+Kind = TypeVar("Kind")
 
 
 class ConfigError(ValueError):
@@ -49,8 +54,8 @@ class Configurable:
                 continue
             value = getattr(self, field.name)
             params[field.name] = value
-            if deep and hasattr(value, "get_params") and not isinstance(value, type):
-                params |= {f"{field.name}__{k}": v for k, v in value.get_params().items()}
+            if deep:
+                params |= {f"{field.name}__{k}": v for k, v in _params_of(value).items()}
         return params
 
     def set_params(self, **params: Any) -> Self:
@@ -73,6 +78,7 @@ class Configurable:
             If a name is unknown (the nearest known one is suggested), or a value is refused.
         """
         own = self.get_params(deep=False)
+        params = rename_moved(type(self), params, stacklevel=3)
         changed: dict[str, Any] = {}
         deeper: dict[str, dict[str, Any]] = {}
         for name, value in params.items():
@@ -90,8 +96,98 @@ class Configurable:
                 changed[head] = value
         # As in scikit-learn: a new object first, then the parameters of that object.
         for head, values in deeper.items():
-            inner = copy.copy((own | changed)[head])
-            changed[head] = inner.set_params(**values)
+            changed[head] = _with_params((own | changed)[head], values)
         checked = dataclasses.replace(self, **changed)  # type: ignore[type-var]
         vars(self).update(vars(checked))
         return self
+
+
+def _params_of(value: Any) -> dict[str, Any]:
+    """Give the parameters of an object in a field, none if it has none."""
+    if isinstance(value, type):
+        return {}
+    if hasattr(value, "get_params"):
+        return dict(value.get_params())
+    if dataclasses.is_dataclass(value):  # a frozen one, such as a sampler
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+    return {}
+
+
+def _with_params(value: Any, params: dict[str, Any]) -> Any:
+    """Give a copy of an object with other parameters."""
+    if hasattr(value, "set_params"):
+        return copy.copy(value).set_params(**params)
+    known = _params_of(value)
+    for name in params:
+        if name not in known:
+            near = nearest_name(name, known)
+            hint = f"; did you mean {near!r}?" if near else f". Known: {', '.join(known)}."
+            raise ValueError(f"{type(value).__name__} has no parameter {name!r}{hint}")
+    return dataclasses.replace(value, **params)
+
+
+def rename_moved(kind: type, params: Mapping[str, Any], stacklevel: int = 2) -> dict[str, Any]:
+    """Translate parameters that stand in another object now, with a warning.
+
+    Parameters
+    ----------
+    kind : type
+        The class; its ``MOVED`` says where an old name stands now: the class of the object, the
+        field that has it, and the name there.
+    params : mapping
+        Names and values.
+    stacklevel : int, default=2
+        How many callers up the warning points.
+
+    Returns
+    -------
+    dict
+        The same with the new names.
+
+    Examples
+    --------
+    >>> rename_moved(Configurable, {"a": 1})
+    {'a': 1}
+    """
+    moved: Mapping[str, tuple[str, str, str]] = getattr(kind, "MOVED", {})
+    renamed = {}
+    for name, value in params.items():
+        if name in moved:
+            owner, field, inner = moved[name]
+            new = f"{kind.__name__}({field}={owner}({inner}=...))"
+            warn_renamed(f"{kind.__name__}({name}=...)", new, stacklevel + 1)
+            name = f"{field}__{inner}"
+        renamed[name] = value
+    return renamed
+
+
+def takes_moved_parameters(kind: type[Kind]) -> type[Kind]:
+    """Let a dataclass take the parameters of its ``MOVED`` under their old names, with a warning.
+
+    Parameters
+    ----------
+    kind : type
+        A :class:`Configurable` dataclass of keywords.
+
+    Returns
+    -------
+    type
+        The same class.
+    """
+    init = kind.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, **fields: Any) -> None:
+        given = rename_moved(type(self), fields, stacklevel=3)
+        deeper: dict[str, dict[str, Any]] = {}
+        for name in [name for name in given if "__" in name]:
+            head, _, tail = name.partition("__")
+            deeper.setdefault(head, {})[tail] = given.pop(name)
+        init(self, **given)
+        if deeper:
+            Configurable.set_params(
+                self, **{f"{h}__{t}": v for h, values in deeper.items() for t, v in values.items()}
+            )
+
+    kind.__init__ = __init__  # type: ignore[method-assign]
+    return kind

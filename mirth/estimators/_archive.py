@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mirth.core.snapshots import DamagedFileError, Snapshot, read_record, write_snapshot
+from mirth.results.archive import write_model
 from mirth.results.codec import encode
 
-FORMAT = "mirth model"
-SCHEMA_VERSION = 3
 CLASS_NAMES = ("BNNRegressor", "BNNClassifier")
 PLACES = ("run_directory", "draws_store", "monitors")  # of one process, not of the model
 DERIVED = ("model_", "_session")  # the first is posterior_.model, the second has the rows
@@ -44,9 +41,6 @@ def write_estimator(estimator: Any, path: str | Path) -> None:
             f"the estimator is a {name}; only {' and '.join(CLASS_NAMES)} themselves can be saved. "
             "Keep it by pickle or joblib instead, beside the code of its class."
         )
-    path = Path(path)
-    _check_target(path)
-    arrays: dict[str, np.ndarray] = {}
     parameters = estimator.get_params(deep=False)
     fitted = {
         key: value
@@ -54,18 +48,14 @@ def write_estimator(estimator: Any, path: str | Path) -> None:
         if key not in parameters and key not in DERIVED
     }
     fitted["posterior_"] = dataclasses.replace(fitted["posterior_"], continuation=None)
-    manifest = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
-        "mirth_version": importlib.metadata.version("mirth"),
-        "class": name,
+    arrays: dict[str, np.ndarray] = {}
+    content = {
         "parameters": {
             key: encode(value, key, {}) for key, value in _kept_parameters(parameters).items()
         },
         "fitted": {key: encode(value, key.strip("_"), arrays) for key, value in fitted.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_snapshot(path, Snapshot(manifest, arrays))
+    write_model(path, name, content, arrays)
 
 
 def _kept_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -76,20 +66,3 @@ def _kept_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     if isinstance(kept["hidden_layer_sizes"], np.ndarray):
         kept["hidden_layer_sizes"] = tuple(kept["hidden_layer_sizes"].tolist())
     return kept
-
-
-def _check_target(path: Path) -> None:
-    """Refuse to replace anything but a model."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file in it, such as {path / 'model'}.")
-    if not path.exists():
-        return
-    try:
-        found = read_record(path).get("format")
-    except (DamagedFileError, AttributeError):
-        found = None
-    if found != FORMAT:
-        raise FileExistsError(
-            f"{path} is no model that mirth has saved, so it is not replaced; choose another name, "
-            "or remove it yourself."
-        )

@@ -28,6 +28,7 @@ from mirth.inference import (
     DeepEnsemble,
     Monitor,
     Posterior,
+    Run,
     configure_cpu_devices,
     resolve_method,
 )
@@ -35,9 +36,9 @@ from mirth.inference.infer import RANGES
 from mirth.model import MLP, Likelihood, Model, Prior
 from mirth.prediction import make_predictive
 from mirth.results.arviz import arviz_tree
-from mirth.results.compression import CompressionReport, compress_posterior
-from mirth.results.diagnostics import Diagnostics, diagnose, judge
-from mirth.results.export import predictive_program, write_program
+from mirth.results.compression import CompressionReport, compress
+from mirth.results.diagnostics import Diagnostics, diagnose, judge, some_rows
+from mirth.results.program import export
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,6 +70,8 @@ class BaseBNN(BaseEstimator):
         """Scale the inputs, sample the posterior, judge the chains."""
         configure_cpu_devices()
         RANGES["num_chains"].check("n_members", self.n_members)
+        RANGES["validation"].check("validation_fraction", self.validation_fraction)
+        run = Run(self.run_directory, self.checkpoint_seconds, self.draws_store, self.max_time)
         method = resolve_method(self.method)
         if self.run_directory is not None and not isinstance(self.random_state, numbers.Integral):
             raise ValueError(
@@ -87,20 +90,12 @@ class BaseBNN(BaseEstimator):
         scaled = self.x_scaler_.transform(x)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self._session = Session(
-            self.model_,
-            Dataset(scaled, y, weights),
-            {
-                "seed": self.seed_,
-                "validation_fraction": self.validation_fraction,
-                "checkpoint_seconds": self.checkpoint_seconds,
-                "draws_store": self.draws_store,
-            },
-            self.run_directory,
+            self.model_, Dataset(scaled, y, weights), self.seed_, self.validation_fraction, run
         )
         self.posterior_ = self._session.start(
             method, self.n_members, max_time=self.max_time, **self._display()
         )
-        self._diagnostic_rows = scaled[:: max(1, len(scaled) // 200)][:200]
+        self._diagnostic_rows = some_rows(scaled).copy()  # a view would keep the whole table
         self.verdicts_ = judge(self.posterior_)
         return self._renewed()
 
@@ -292,19 +287,18 @@ class BaseBNN(BaseEstimator):
         check_is_fitted(self, "posterior_")
         if (X is None) != (y is None):
             raise ValueError("compress needs both X and y, rows that were not fitted, or neither.")
-        rows = (self._diagnostic_rows, None) if X is None else self._scaled_rows(X, y)
+        x, y = (self._diagnostic_rows, None) if X is None else self._scaled_rows(X, y)
         other = copy.copy(self)
-        other.posterior_, other.compression_ = compress_posterior(
-            self.posterior_, *rows, n_draws=n_draws, dtype=dtype, seed=self.seed_
+        other.posterior_, other.compression_ = compress(
+            self.posterior_, n_draws, x=x, y=y, dtype=dtype, seed=self.seed_
         )
         other._diagnostics = None
         return other
 
-    def _export(self, path: str | Path, summarize: Any) -> None:
-        """Write the program from raw inputs to what ``summarize`` makes of the outputs."""
+    def _export(self, path: str | Path, **options: Any) -> None:
+        """Write the program from inputs in their own units."""
         check_is_fitted(self, "posterior_")
-        program = predictive_program(self.model_, self.posterior_.draws, self.x_scaler_, summarize)
-        write_program(path, program, self.n_features_in_)
+        export(self.posterior_, path, self.n_features_in_, x_scaler=self.x_scaler_, **options)
 
     def to_arviz(
         self, X: Any, y: Any, *, n_rows: int | None = 50, n_weights: int | None = 20, seed: int = 0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mirth.core.validation import check_int
 from mirth.data import Dataset
-from mirth.inference import Posterior, infer, join_chains
+from mirth.inference import Posterior, Run, infer, join_chains
 from mirth.model import Model
 
 
@@ -39,18 +39,21 @@ class Session:
         What is sampled.
     dataset : Dataset
         Scaled rows.
-    settings : dict
-        What :func:`mirth.infer` is told besides.
-    run_directory : str or path, optional
-        Where the first chains are kept; those that are added later have a folder in it.
+    seed : int
+        Seed of all chains.
+    validation_fraction : float
+        Share of the rows to hold back.
+    run : Run
+        How the first chains run; those that are added later have a folder in its directory.
     parts : list of Part
         All chains.
     """
 
     model: Model
     dataset: Dataset
-    settings: dict[str, Any]
-    run_directory: str | Path | None
+    seed: int
+    validation_fraction: float
+    run: Run
     parts: list[Part] = dataclasses.field(default_factory=list)
 
     def start(self, method: Any, num_chains: int, **options: Any) -> Posterior:
@@ -119,23 +122,27 @@ class Session:
         first: int,
         count: int,
         before: Posterior | None = None,
+        max_time: float | str | None = None,
         **options: Any,
     ) -> Posterior:
         """Run some chains, in a folder of their own or from where they stand in memory."""
-        settings = self.settings
-        out = self.run_directory
-        if out is not None and first:
-            out = Path(out) / f"chains-{first}"
-            if settings["draws_store"] is not None:
-                settings = settings | {"draws_store": f"{settings['draws_store']}-{first}"}
+        run = dataclasses.replace(self.run, first_chain=first, max_time=max_time)
+        if run.directory is None:
+            run = dataclasses.replace(run, go_on_from=before)
+        elif first:
+            store = run.draws_store
+            run = dataclasses.replace(
+                run,
+                directory=Path(run.directory) / f"chains-{first}",
+                draws_store=None if store is None else f"{store}-{first}",
+            )
         return infer(
             self.model,
             self.dataset,
             method,
             num_chains=count,
-            first_chain=first,
-            out=out,
-            go_on_from=before if out is None else None,
-            **settings,
+            seed=self.seed,
+            validation=self.validation_fraction,
+            run=run,
             **options,
         )

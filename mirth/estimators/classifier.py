@@ -19,9 +19,8 @@ from mirth.inference import MILE, Monitor
 from mirth.model import Bernoulli, Likelihood, Prior
 from mirth.model.likelihoods import CLASSIFICATION, ClassLikelihood
 from mirth.prediction import CategoricalPredictive
-from mirth.results.conformal import SetCalibration, credible_sets
-from mirth.results.export import summarize_classes
-from mirth.results.uncertainty import EntropySplit
+from mirth.results.conformal import SetCalibration, conformalize, credible_sets
+from mirth.results.uncertainty import EntropySplit, split_uncertainty
 
 
 class BNNClassifier(ClassifierMixin, BaseBNN):
@@ -253,10 +252,9 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         """Write the predictive distribution as one program that runs without mirth.
 
         The program takes rows in the units of X, float32 of shape (rows, features) with any number
-        of rows, and a dictionary of ``probabilities`` of shape (rows, classes),
-        columns in the order of ``classes_``.
-        The outputs of all draws for all rows are held at once, so
-        compress first, and send large tables in parts.
+        of rows, and gives a dictionary of ``probabilities`` of shape (rows, classes), columns in
+        the order of ``classes_``. The outputs of all draws for all rows are held at once: compress
+        first, and send large tables in parts.
 
         Parameters
         ----------
@@ -275,7 +273,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         OSError
             If the file cannot be written; an older one is still there.
         """
-        self._export(path, summarize_classes)
+        self._export(path)
 
     def predict(self, X: Any) -> np.ndarray:
         """Label with the highest averaged probability.
@@ -321,9 +319,11 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         ValueError
             If a label is unknown, the numbers of rows differ, or the score is unknown.
         """
-        probabilities = self.predict_proba(X_cal)
+        dist = self.predict_dist(X_cal)
         labels = self._indices_of(X_cal, y_cal)
-        self.calibration_ = SetCalibration.of(probabilities, labels, conformity_score, self.seed_)
+        self.calibration_ = conformalize(
+            dist, labels, conformity_score=conformity_score, seed=self.seed_
+        )
         return self
 
     def _indices_of(self, X_cal: Any, y_cal: Any) -> np.ndarray:
@@ -361,13 +361,13 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
 
         Raises
         ------
-        ValueError
-            If a level is outside (0, 1), or the calibration had too few rows for it.
+        TypeError, ValueError
+            If a level is no number in (0, 1), or the calibration had too few rows for it.
         """
-        probabilities = self.predict_proba(X)
+        dist = self.predict_dist(X)
         if self.calibration_ is None:
-            return credible_sets(probabilities, confidence_level)
-        return self.calibration_.sets(probabilities, confidence_level)
+            return credible_sets(dist, confidence_level)
+        return self.calibration_.sets(dist, confidence_level)
 
     def predict_uncertainty(self, X: Any) -> EntropySplit:
         """Predictive entropy, split into the draws' own and their disagreement.
@@ -382,5 +382,4 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         EntropySplit
             ``total``, ``aleatoric`` and ``epistemic``, in nats.
         """
-        dist = self.predict_dist(X)
-        return EntropySplit(dist.entropy(), dist.aleatoric(), dist.epistemic())
+        return split_uncertainty(self.predict_dist(X))

@@ -1,20 +1,16 @@
-"""Fitted estimators in one file each: a JSON manifest and arrays in a zip archive, no pickle.
+"""Loading what was saved, an estimator or a posterior; :mod:`mirth.results.archive` has the format.
 
-The archive is what NumPy reads as ``.npz``. Its member ``manifest.json`` holds the class, its
-parameters, scalings, labels and reports; each array is a member of its own, named by its path, such
-as ``posterior/draws/network/0/weight.npy`` with axes (chain, draw, ...). Zip keeps a checksum of
-every member, which is compared when the file is read.
+Of an estimator the manifest holds its class, its parameters, scalings, labels and reports.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mirth.core.folders import check_marker, missing
-from mirth.core.snapshots import DamagedFileError, read_snapshot
-from mirth.estimators._archive import FORMAT, SCHEMA_VERSION
 from mirth.estimators.classifier import BNNClassifier
 from mirth.estimators.regressor import BNNRegressor
+from mirth.inference import Posterior
+from mirth.results.archive import POSTERIOR, as_posterior, read_model, rebuilding
 from mirth.results.codec import decode
 
 CLASSES: dict[str, type[BNNRegressor] | type[BNNClassifier]] = {
@@ -23,8 +19,8 @@ CLASSES: dict[str, type[BNNRegressor] | type[BNNClassifier]] = {
 }
 
 
-def load(path: str | Path) -> BNNRegressor | BNNClassifier:
-    """Load an estimator that its ``save`` has written.
+def load(path: str | Path) -> BNNRegressor | BNNClassifier | Posterior:
+    """Load what an estimator's ``save`` or :func:`mirth.results.save` has written.
 
     Nothing in the file is executed, and nothing in it depends on a device.
 
@@ -35,8 +31,9 @@ def load(path: str | Path) -> BNNRegressor | BNNClassifier:
 
     Returns
     -------
-    BNNRegressor or BNNClassifier
-        The fitted estimator: same predictions to the last bit, same ``diagnostics_``.
+    BNNRegressor, BNNClassifier or Posterior
+        What was saved. A fitted estimator has the same predictions to the last bit and the same
+        ``diagnostics_``, a posterior the same draws.
 
     Raises
     ------
@@ -60,28 +57,12 @@ def load(path: str | Path) -> BNNRegressor | BNNClassifier:
     >>> bool((loaded.predict(X) == reg.predict(X)).all())
     True
     """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"{path} is a folder; name the file of the model, such as {path / 'model.mirth'}."
-        )
-    if not path.exists():
-        raise missing("file", path)
-    try:
-        record, arrays = read_snapshot(path)
-    except DamagedFileError as error:
-        raise ValueError(
-            f"{error}. It is no model that mirth has saved, or was cut or changed since; copy it "
-            "anew, or fit again."
-        ) from error
-    manifest = check_marker(record, f"manifest.json in {path}", path, FORMAT, SCHEMA_VERSION)
-    try:
+    manifest, arrays = read_model(path)
+    if manifest.get("class") == POSTERIOR:
+        return as_posterior(path, manifest, arrays)
+    with rebuilding(path):
         estimator = CLASSES[manifest["class"]](**decode(manifest["parameters"], {}))
         for name, value in decode(manifest["fitted"], arrays).items():
             setattr(estimator, name, value)
         estimator.model_ = estimator.posterior_.model
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"manifest.json in {path} is damaged ({type(error).__name__}: {error}); fit again."
-        ) from error
     return estimator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,9 +19,8 @@ from mirth.inference import MILE, Monitor
 from mirth.model import Likelihood, Prior
 from mirth.prediction import Predictive
 from mirth.prediction.checks import check_levels
-from mirth.results.conformal import IntervalCalibration
-from mirth.results.export import summarize_target
-from mirth.results.uncertainty import VarianceSplit
+from mirth.results.conformal import IntervalCalibration, conformalize
+from mirth.results.uncertainty import VarianceSplit, split_uncertainty
 
 
 class BNNRegressor(RegressorMixin, BaseBNN):
@@ -222,10 +220,14 @@ class BNNRegressor(RegressorMixin, BaseBNN):
             log_prob, sample, crps``, all in the units of y.
         """
         check_is_fitted(self, "posterior_")
+        return self._predictive(X, **self._units())
+
+    def _units(self) -> dict[str, np.ndarray]:
+        """Units of the target, as the predictive distribution takes them."""
         likelihood: Any = self.model_.likelihood
         shape = likelihood.target_shape
-        shift, scale = self.y_scaler_.mean.reshape(shape), self.y_scaler_.scale.reshape(shape)
-        return self._predictive(X, shift=shift, scale=scale)
+        scaler = self.y_scaler_
+        return {"shift": scaler.mean.reshape(shape), "scale": scaler.scale.reshape(shape)}
 
     def predict(
         self, X: Any, return_std: bool = False
@@ -269,8 +271,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
 
         Raises
         ------
-        ValueError
-            If a level is outside (0, 1), or the calibration had too few rows for it.
+        TypeError, ValueError
+            If a level is no number in (0, 1), or the calibration had too few rows for it.
         """
         dist = self.predict_dist(X)
         if self.calibration_ is None:
@@ -305,7 +307,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         dist = self.predict_dist(X_cal)
         check_consistent_length(X_cal, y_cal)
         y = check_array(y_cal, ensure_2d=False, dtype=np.float64, input_name="y_cal")
-        self.calibration_ = IntervalCalibration.of(dist, column_or_1d(y))
+        self.calibration_ = conformalize(dist, column_or_1d(y))
         return self
 
     def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
@@ -353,14 +355,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         OSError
             If the file cannot be written; an older one is still there.
         """
-        levels = tuple(
-            float(level) for level in np.atleast_1d(check_levels("quantiles", quantiles))
-        )
         check_is_fitted(self, "posterior_")
-        shift, scale = self.y_scaler_.mean, self.y_scaler_.scale
-        self._export(
-            path, functools.partial(summarize_target, shift=shift, scale=scale, levels=levels)
-        )
+        self._export(path, quantiles=quantiles, **self._units())
 
     def predict_uncertainty(self, X: Any) -> VarianceSplit:
         """Predictive variance, split into noise and disagreement of the draws.
@@ -375,8 +371,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         VarianceSplit
             ``total``, ``aleatoric`` and ``epistemic``, in squared units of y.
         """
-        dist = self.predict_dist(X)
-        return VarianceSplit(dist.variance(), dist.aleatoric(), dist.epistemic())
+        return split_uncertainty(self.predict_dist(X))
 
     def sample_predictive(self, X: Any, n_draws: int = 100, random_state: Any = None) -> np.ndarray:
         """Draw targets from the predictive distribution.

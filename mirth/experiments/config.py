@@ -11,27 +11,25 @@ import contextlib
 import dataclasses
 import inspect
 import itertools
-import re
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 from pydantic import Field
 
 from mirth.core.config import ConfigError
 from mirth.core.validation import (
-    Range,
     check_duration,
     check_name,
-    check_ranges,
     find_name,
     nearest_name,
 )
 from mirth.estimators import BNNRegressor
+from mirth.experiments.config_fields import Section, config_field, sections_of
 from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
-from mirth.inference import METHODS, DeepEnsemble
+from mirth.inference import METHODS, Run
 from mirth.inference.infer import RANGES as INFER_RANGES
 from mirth.inference.monitors.trackers import TRACKERS
 from mirth.model import MLP, PRIORS
@@ -55,63 +53,12 @@ _ALLOWED = {
 """What is allowed, by pydantic's name of the error."""
 
 
-class Section(pydantic.BaseModel):
-    """Named values of the right types; others than the known names are refused."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    RANGES: ClassVar[Mapping[str, Range]] = {}
-
-    def check(self) -> None:
-        """Check the ranges."""
-        check_ranges(self, self.RANGES)
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Tell editors of the ranges, too."""
-        schema: dict[str, Any] = handler(core_schema)
-        properties = handler.resolve_ref_schema(schema)["properties"]
-        for name, allowed in cls.RANGES.items():
-            field = properties[name]
-            for kind in field.get("anyOf", [field]):  # of a value that may be null
-                if kind.get("type") == "null":
-                    continue
-                for item in kind.get("prefixItems") or [kind.get("items", kind)]:
-                    item |= allowed.json_schema()
-        return schema
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> Section:
-        try:
-            self.check()
-        except TypeError as error:  # pydantic expects ValueError only
-            raise ValueError(str(error)) from error
-        return self
-
-
-def _field(source: Any, name: str, choices: Any = ()) -> Any:
-    """Take description, choices and default from where a parameter is defined."""
-    found = parameters(source)[name]
-    default = inspect.signature(source).parameters[name].default
-    listed = list(choices or found.choices)
-    # The check of the section tests them; the schema tells editors of them.
-    extra: Any = {"enum": listed} if listed else None
-    return Field(default, description=found.text, json_schema_extra=extra)
-
-
 class DataSection(Section):
     """The table, and how its rows are used."""
 
     RANGES = {
         "test_fraction": TEST_SHARE,
-        "validation_fraction": INFER_RANGES["validation_fraction"],
+        "validation_fraction": INFER_RANGES["validation"],
     }
 
     path: str = Field(
@@ -119,75 +66,14 @@ class DataSection(Section):
         "where the command is called."
     )
     target: str = Field(description=parameters(fit_table)["target"].text)
-    drop: tuple[str, ...] = _field(fit_table, "drop")
-    test_fraction: float = _field(fit_table, "test_fraction")
-    validation_fraction: float = _field(BNNRegressor, "validation_fraction")
+    drop: tuple[str, ...] = config_field(fit_table, "drop")
+    test_fraction: float = config_field(fit_table, "test_fraction")
+    validation_fraction: float = config_field(BNNRegressor, "validation_fraction")
 
 
-class BuildingSection(Section):
-    """The fields of a method or a prior; made by :func:`_section_of`."""
-
-    builds: ClassVar[type]
-
-    def build(self) -> Any:
-        """Build the method or prior."""
-        values = {name: getattr(self, name) for name in type(self).model_fields if name != "name"}
-        return self.builds(
-            **{k: v.build() if isinstance(v, BuildingSection) else v for k, v in values.items()}
-        )
-
-    def check(self) -> None:
-        """Let the method or prior check its fields."""
-        self.build()
-
-
-def _section_of(
-    make: Callable[..., Any], name: str | None = None, role: str = ""
-) -> type[BuildingSection]:
-    """Make the section with the fields of a method or prior: of its class, or a preset of it."""
-    method: Any = getattr(make, "func", make)
-    preset: dict[str, Any] = getattr(make, "keywords", {})
-    fields: dict[str, Any] = {}
-    if name is not None:
-        fields["name"] = (Literal[name], Field(name, description=role))
-    hints = typing.get_type_hints(method)
-    for field in dataclasses.fields(method):
-        if _is_function(hints[field.name]):
-            if str not in typing.get_args(hints[field.name]):
-                continue  # a file cannot hold one
-            hints[field.name] = str  # but the names that stand for some
-        if DeepEnsemble in typing.get_args(hints[field.name]):
-            start = _section_of(DeepEnsemble)
-            text = parameters(method)[field.name].text.partition(";")[0]  # no None in a file
-            fields[field.name] = (start, Field(start(), description=f"{text}."))
-        else:
-            found = _field(method, field.name)
-            found.default = preset.get(field.name, found.default)
-            fields[field.name] = (hints[field.name], found)
-    section: Any = pydantic.create_model(
-        f"{re.sub('[-_]', '', name.title())}Section" if name else f"{method.__name__}StartSection",
-        __base__=BuildingSection,
-        __doc__=(inspect.getdoc(method) or "").partition("\n")[0],
-        **fields,
-    )
-    section.builds, section.RANGES = method, method.RANGES
-    return section
-
-
-def _is_function(hint: Any) -> bool:
-    """Whether a field takes a function."""
-    return any(typing.get_origin(part) is Callable for part in (hint, *typing.get_args(hint)))
-
-
-def _sections_of(things: Mapping[str, Callable[..., Any]], role: str) -> dict[str, Any]:
-    """Make the sections of all methods, or of all priors."""
-    text = f"{role} One of {', '.join(things)}."
-    return {name: _section_of(thing, name, text) for name, thing in things.items()}
-
-
-METHOD_SECTIONS = _sections_of(METHODS, "How the posterior is found.")
+METHOD_SECTIONS = sections_of(METHODS, "How the posterior is found.")
 """Sections of the methods by name."""
-PRIOR_SECTIONS = _sections_of(PRIORS, "Prior of the weights and biases.")
+PRIOR_SECTIONS = sections_of(PRIORS, "Prior of the weights and biases.")
 """Sections of the priors by name."""
 _CHOICES = {"method": METHOD_SECTIONS, "model.prior": PRIOR_SECTIONS}
 """Sections to choose from, by the path of the value."""
@@ -222,15 +108,18 @@ class ModelSection(Section):
         "hidden_layer_sizes": dataclasses.replace(MLP.RANGES["hidden_layer_sizes"], or_none=True)
     }
 
-    hidden_layer_sizes: tuple[int, ...] | None = _field(BNNRegressor, "hidden_layer_sizes")
-    activation: str = _field(BNNRegressor, "activation", choices=ACTIVATIONS)
-    likelihood: str | None = _field(
-        fit_table, "likelihood", choices=(*itertools.chain(*LIKELIHOOD_NAMES.values()), None)
+    hidden_layer_sizes: tuple[int, ...] | None = config_field(BNNRegressor, "hidden_layer_sizes")
+    activation: str = config_field(BNNRegressor, "activation", choices=ACTIVATIONS)
+    likelihood: str | None = Field(
+        default=None,
+        description="Distribution of the target by name, one of those for the task; without it "
+        "that of the estimator.",
+        json_schema_extra={"enum": [*itertools.chain(*LIKELIHOOD_NAMES.values()), None]},
     )
     prior: AnyPrior = Field(
         default=PRIOR_SECTIONS["normal"](), description="Prior of the weights and biases, by name."
     )
-    normalize_y: bool = _field(BNNRegressor, "normalize_y")
+    normalize_y: bool = config_field(BNNRegressor, "normalize_y")
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -258,26 +147,26 @@ class RunConfig(Section):
     RANGES = {
         "n_members": INFER_RANGES["num_chains"],
         "seed": INFER_RANGES["seed"],
-        "checkpoint_seconds": INFER_RANGES["checkpoint_seconds"],
+        "checkpoint_seconds": Run.RANGES["checkpoint_seconds"],
     }
 
     data: DataSection = Field(description="The table, and how its rows are used.")
-    task: str = _field(fit_table, "task")
+    task: str = config_field(fit_table, "task")
     model: ModelSection = Field(ModelSection(), description="Network, likelihood and prior.")
     method: AnyMethod = Field(
         METHOD_SECTIONS["mile"](),
         description="The sampler and its budget. With name: deep_ensemble, the fields of start "
         "stand here, and no others.",
     )
-    n_members: int = _field(BNNRegressor, "n_members")
-    seed: int = _field(fit_table, "seed")
-    checkpoint_seconds: float = _field(BNNRegressor, "checkpoint_seconds")
+    n_members: int = config_field(BNNRegressor, "n_members")
+    seed: int = config_field(fit_table, "seed")
+    checkpoint_seconds: float = config_field(BNNRegressor, "checkpoint_seconds")
     max_time: Any = Field(
         None,
         description=parameters(BNNRegressor)["max_time"].text,
         json_schema_extra={"type": ["number", "string", "null"]},
     )
-    draws_store: str | None = _field(BNNRegressor, "draws_store")
+    draws_store: str | None = config_field(BNNRegressor, "draws_store")
     track: tuple[str, ...] = Field(
         (),
         description="Where else the progress goes: tensorboard (the folder tensorboard of the "

@@ -49,8 +49,6 @@ class Budget:
         Width of each hidden layer.
     n_members, n_warmup, n_samples, n_thinning : int
         As for ``BNNRegressor`` and ``MILE``.
-    energy_variance_end : float, default=0.02
-        As for ``MILE``: smaller steps than the paper's, whose bias makes the bands too wide.
     """
 
     hidden_layer_sizes: tuple[int, ...] = (16, 16)
@@ -58,7 +56,6 @@ class Budget:
     n_warmup: int = 4000
     n_samples: int = 200
     n_thinning: int = 10
-    energy_variance_end: float = 0.02
 
 
 BUDGET = Budget()
@@ -178,7 +175,6 @@ def _estimator(case: Case, seed: int, verbose: int | bool) -> BNNRegressor | BNN
         n_warmup=BUDGET.n_warmup,
         n_samples=BUDGET.n_samples,
         n_thinning=BUDGET.n_thinning,
-        energy_variance_end=BUDGET.energy_variance_end,
     )
     return kind(
         BUDGET.hidden_layer_sizes,

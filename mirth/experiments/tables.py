@@ -81,13 +81,9 @@ def fit_table(
     drop: Collection[str] = (),
     test_fraction: float = 0.2,
     seed: int = 0,
-    n_members: int = 10,
-    method: MILE | None = None,
-    hidden_layer_sizes: tuple[int, ...] | None = None,
-    likelihood: str | None = None,
     overwrite: bool = False,
-    verbose: int | bool = False,
     show: Callable[[Table | str], None] = lambda _: None,
+    **parameters: Any,
 ) -> Comparison:
     """Fit a table and write a run directory.
 
@@ -111,21 +107,12 @@ def fit_table(
         Share of the rows that are held out for the scores; 0 fits all rows and scores nothing.
     seed : int, default=0
         Seed of the split and of the fit.
-    n_members : int, default=10
-        Networks, and chains that start from them.
-    method : MILE, optional
-        Budget of the sampler; None means ``MILE()``.
-    hidden_layer_sizes : tuple of int, optional
-        Width of each hidden layer; None chooses by the table's size.
-    likelihood : str, optional
-        Name of a likelihood of :class:`BNNRegressor` or :class:`BNNClassifier`; None means the
-        default of the estimator.
     overwrite : bool, default=False
         Replace a folder that mirth has written.
-    verbose : int or bool, default=False
-        Show the progress.
     show : callable, optional
         Receives tables and sentences to print.
+    **parameters : any
+        Parameters of the :class:`BNNRegressor` or :class:`BNNClassifier`, such as ``n_members``.
 
     Returns
     -------
@@ -142,16 +129,9 @@ def fit_table(
     check_new_folder(folder, overwrite=overwrite)
     prepared = prepare(data, target, task, test_fraction, seed, drop)
     case = prepared.case
-    options: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
     kind = BNNRegressor if case.task == "regression" else BNNClassifier
-    estimator = kind(
-        hidden_layer_sizes,
-        method=method or MILE(),
-        n_members=n_members,
-        random_state=seed,
-        verbose=verbose,
-        **options,
-    )
+    settings: dict[str, Any] = {"method": MILE(), "random_state": seed} | parameters
+    estimator = kind(**settings)
     show(prepared.sentence())
     with new_folder(folder, overwrite=overwrite) as path:
         return fit_into(path, prepared, estimator, show)
@@ -221,7 +201,8 @@ def predict_table(
     except Exception as error:  # whatever a damaged archive or an untrusted type causes
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}).") from error
     x = preprocessor.transform(frame)
-    predictions = _predictions(load(Path(run) / MODEL), x, interval)
+    estimator = cast(BNNRegressor | BNNClassifier, load(Path(run) / MODEL))  # as fit_table wrote it
+    predictions = _predictions(estimator, x, interval)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     predictions.to_csv(partial, index=False)

@@ -12,6 +12,7 @@ from mirth.inference.monitors.monitor import ChainsReport, Monitor
 from mirth.inference.monitors.trackers import MLflowMonitor, TensorBoardMonitor
 from mirth.inference.posterior import Continuation, Posterior, join_chains
 from mirth.inference.reports import TuningReport, WarmStartReport
+from mirth.inference.settings import Keep, Run
 from mirth.inference.start.deep_ensemble import DeepEnsemble
 from mirth.inference.store.run_folder import RunFolderError
 from mirth.inference.store.run_status import RunStatus, read_status
@@ -25,10 +26,12 @@ __all__ = [
     "ChainsReport",
     "Continuation",
     "DeepEnsemble",
+    "Keep",
     "MLflowMonitor",
     "Monitor",
     "Placement",
     "Posterior",
+    "Run",
     "RunFolderError",
     "RunStatus",
     "Sampling",

@@ -18,10 +18,10 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 _ADVICE = {
-    "draws": "give infer a run directory (out=...), so that the draws go to the disk, or take "
+    "draws": "give infer a run directory (run=FOLDER), so that the draws go to the disk, or take "
     "fewer of them (n_samples, with a larger n_thinning)",
     "draws on their way to the disk": "take fewer chains at once (num_chains)",
-    "positions of the tuning": "lower max_kept or max_params of the method",
+    "positions of the tuning": "lower max_kept or max_params of the tuner",
     "activations": "give a smaller data_block_size",
     "states of the chains": "take fewer chains at once (num_chains)",
     "activations of a batch": "give the ensemble a smaller batch_size, or fewer validation rows",

@@ -69,7 +69,7 @@ class Posterior:
     notes : tuple of str
         Sentences about what happened on the way: unhealthy chains, an early end.
     continuation : Continuation, optional
-        Where another run can go on (``infer(go_on_from=...)``); None for parts of a posterior, and
+        Where another run can go on (``Run(go_on_from=...)``); None for parts of a posterior, and
         for a run directory, which keeps it.
 
     Examples
@@ -200,7 +200,7 @@ def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
     ----------
     posteriors : sequence of Posterior
         Of the same model and method, with equally many draws and different chains
-        (``infer(first_chain=...)``). Their order is kept. Draws on disk are read.
+        (``Run(first_chain=...)``). Their order is kept. Draws on disk are read.
 
     Returns
     -------
@@ -219,8 +219,8 @@ def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
     >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
     >>> data = mirth.Dataset(x, x[:, 0])
     >>> parts = [
-    ...     mirth.infer(model, data, "deep_ensemble", num_chains=2, first_chain=first)
-    ...     for first in (0, 2)
+    ...     mirth.infer(model, data, "deep_ensemble", num_chains=2, run=run)
+    ...     for run in (mirth.Run(first_chain=0), mirth.Run(first_chain=2))
     ... ]
     >>> mirth.join_chains(parts).members.tolist()
     [0, 1, 2, 3]
@@ -232,7 +232,7 @@ def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
     if len(set(members.tolist())) < len(members):
         raise ValueError(
             f"posteriors have chains {members.tolist()}, some of them twice; number them by "
-            "infer(first_chain=...)."
+            "infer(run=mirth.Run(first_chain=...))."
         )
     for name in ("num_draws", "num_gradients", "num_sampling_steps", "model"):
         values = [getattr(p, name) for p in posteriors]

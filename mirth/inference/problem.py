@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -85,11 +86,16 @@ class Problem:
         """Give one key per chain for a purpose."""
         return chain_keys(self.seed, purpose, self.num_chains, self.first_chain)
 
+    @functools.cached_property
+    def params(self) -> Any:
+        """Shapes of the parameters of one chain; the model is traced once for all who ask."""
+        key = purpose_key(self.seed, Purpose.NETWORK_INIT)
+        return jax.eval_shape(self.model.init, key, self.train.x)
+
     @property
     def num_params(self) -> int:
         """Parameters of the model, those of the likelihood and the prior included."""
-        key = purpose_key(self.seed, Purpose.NETWORK_INIT)
-        return tree_size(jax.eval_shape(self.model.init, key, self.train.x))
+        return tree_size(self.params)
 
     @property
     def num_train(self) -> int:

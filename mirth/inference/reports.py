@@ -115,6 +115,13 @@ class WarmStartReport:
             curve_stride=stride,
         )
 
+    def __str__(self) -> str:
+        """Tabulate the members."""
+        lines = ["member  epochs  best epoch  validation loss"]
+        rows = zip(self.epochs, self.best_epochs, self.validation_loss, strict=True)
+        lines += [f"{k:6d}  {e:6d}  {b:10d}  {v:15.4f}" for k, (e, b, v) in enumerate(rows)]
+        return "\n".join(lines)
+
 
 def with_equal_curves(reports: Sequence[WarmStartReport]) -> list[WarmStartReport]:
     """Give reports whose curves have the same points, so that they can be joined."""

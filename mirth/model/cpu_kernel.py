@@ -62,6 +62,17 @@ class KernelError(RuntimeError):
     """The kernel is required but cannot be had."""
 
 
+def setting() -> str:
+    """Give what ``MIRTH_CPU_KERNEL`` asks for, unchecked: a program is traced for one setting.
+
+    Examples
+    --------
+    >>> setting() in ("auto", "off", "required")
+    True
+    """
+    return os.environ.get(_VARIABLE) or "auto"
+
+
 def status(activation: str = "silu") -> str:
     """Say whether the compiled kernel is in use, and if not, why.
 
@@ -92,7 +103,7 @@ def status(activation: str = "silu") -> str:
     >>> status().startswith(("compiled", "not used"))
     True
     """
-    wish = os.environ.get(_VARIABLE) or "auto"
+    wish = setting()
     check_name(_VARIABLE, wish, ("auto", "off", "required"))
     if wish == "off":
         return f"not used: {_VARIABLE}=off"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from mirth.core.programs import ProgramCache, Shapes
 from mirth.core.stored import StoredArray
 from mirth.core.trees import full_precision
 from mirth.core.types import Params
@@ -37,6 +38,9 @@ _CPU_CACHE_BYTES = 1 << 20
 # them is read for each block of rows.
 _MAX_BYTES_IN_MEMORY = 1 << 28
 _DRAWS_PER_READ = 1024
+
+# Not by jax.jit with the model as a static argument, which keeps thousands of models alive.
+_PROGRAMS = ProgramCache(max_kept=16)
 
 # Number of rows of the abstract inputs by which values that grow with the rows are recognised:
 # a prime, so that the size of no weight matrix is a multiple of it by accident.
@@ -148,7 +152,7 @@ class OutputBlocks:
         leaves = jax.tree.leaves(draws)
         self.num_draws: int = leaves[0].shape[0]
         self.num_rows: int = jax.tree.leaves(x)[0].shape[0]
-        width, activation_bytes = _trace_network(model, draws, x)
+        width, activation_bytes = trace_network(model, draws, x)
         on_cpu = jax.default_backend() == "cpu"
         itemsize = leaves[0].dtype.itemsize
         # Two numbers per draw and row at least: the key of a sample, or one float64 result.
@@ -242,11 +246,19 @@ def _call_likelihood(likelihood: Likelihood, method: str, *arguments: Any) -> Ar
     return getattr(likelihood, method)(*arguments)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate_chunk(
-    model: Model, vectorised: int, draws: Params, x: PyTree[Array]
+    model: Model, vectorised: int, draws: Params, x: PyTree[np.ndarray]
 ) -> Float[Array, "draws data outputs"]:
-    return jax.lax.map(lambda params: model.outputs(params, x), draws, batch_size=vectorised)
+    return _PROGRAMS.find(_outputs, model, vectorised, Shapes.of((draws, x)))(draws, x)
+
+
+def _outputs(model: Model, vectorised: int, shapes: Shapes) -> Callable[[Params, Any], Array]:
+    """Give the program of the outputs of some draws, a few at a time, for arrays of some shapes."""
+    return jax.jit(
+        lambda draws, x: jax.lax.map(
+            lambda params: model.outputs(params, x), draws, batch_size=vectorised
+        )
+    )
 
 
 def _pad(values: Shaped[np.ndarray, "..."], size: int) -> np.ndarray:
@@ -257,7 +269,7 @@ def _pad(values: Shaped[np.ndarray, "..."], size: int) -> np.ndarray:
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 
-def _trace_network(model: Model, draws: Params, x: PyTree[np.ndarray]) -> tuple[int, int]:
+def trace_network(model: Model, draws: Params, x: PyTree[np.ndarray]) -> tuple[int, int]:
     """Trace one draw's outputs without computing them; give their width and bytes per row."""
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), draws)
     inputs = jax.tree.map(

@@ -39,10 +39,45 @@ def check_units(
 
 
 def check_levels(argument: str, levels: Any) -> np.ndarray:
-    """Check one level or a sequence of levels."""
-    values = np.asarray(levels, np.float64)
+    """Check one level of probability, or a sequence of levels.
+
+    Everything that takes levels asks here, so that it says the same of a wrong one.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    levels : float or sequence of float
+        Levels in (0, 1); a sequence may be empty.
+
+    Returns
+    -------
+    array of shape () or (levels,), float64
+
+    Raises
+    ------
+    TypeError
+        If something is no number.
+    ValueError
+        If a level is outside (0, 1) or NaN, or there are more axes than one.
+
+    Examples
+    --------
+    >>> check_levels("quantiles", [0.1, 0.9]).tolist()
+    [0.1, 0.9]
+    >>> check_levels("confidence_level", 90)
+    Traceback (most recent call last):
+    ...
+    ValueError: confidence_level=90 must be a number, or a sequence of numbers, in (0, 1).
+    """
+    text = f"{argument}={levels!r} must be a number, or a sequence of numbers, in (0, 1)."
+    try:
+        values = np.asarray(levels)
+    except ValueError:  # rows of different lengths
+        raise ValueError(text) from None
+    if values.dtype.kind not in "fiu":  # text, None, True
+        raise TypeError(text)
+    values = values.astype(np.float64)
     if values.ndim > 1 or not np.all((values > 0) & (values < 1)):
-        raise ValueError(
-            f"{argument}={levels!r} must be a number, or a sequence of numbers, in (0, 1)."
-        )
+        raise ValueError(text)
     return values

@@ -1,15 +1,36 @@
 """What can be done with a posterior: judge it, calibrate it, compress it, keep it, pass it on.
 
 Everything here takes a :class:`~mirth.Posterior` of :func:`~mirth.infer`, or the predictive
-distribution of its draws, and needs no estimator; the estimators' methods call the same functions.
+distribution of its draws (:func:`~mirth.make_predictive`), and needs no estimator; the estimators'
+methods call the same functions.
+
+======================================  ======================================================
+to                                      call
+======================================  ======================================================
+look at the chains' health              :func:`diagnose`, :func:`to_arviz`
+tell noise from ignorance               :func:`split_uncertainty`
+have intervals or sets that hold        :func:`conformalize`; :func:`credible_sets` without
+keep fewer draws in fewer bits          :func:`compress`
+keep it in a file                       :func:`save`, :func:`load`
+run it without mirth                    :func:`export`
+======================================  ======================================================
+
+``docs/results.md`` goes through them with an example.
 """
 
 from mirth.core.outcomes import ChainVerdict
+from mirth.results.archive import load, save
 from mirth.results.arviz import to_arviz
-from mirth.results.compression import CompressionReport, compress_posterior
-from mirth.results.conformal import IntervalCalibration, SetCalibration
+from mirth.results.compression import CompressionReport, compress
+from mirth.results.conformal import (
+    IntervalCalibration,
+    SetCalibration,
+    conformalize,
+    credible_sets,
+)
 from mirth.results.diagnostics import Diagnostics, diagnose
-from mirth.results.uncertainty import EntropySplit, VarianceSplit
+from mirth.results.program import export
+from mirth.results.uncertainty import EntropySplit, VarianceSplit, split_uncertainty
 
 __all__ = [
     "ChainVerdict",
@@ -19,7 +40,13 @@ __all__ = [
     "IntervalCalibration",
     "SetCalibration",
     "VarianceSplit",
-    "compress_posterior",
+    "compress",
+    "conformalize",
+    "credible_sets",
     "diagnose",
+    "export",
+    "load",
+    "save",
+    "split_uncertainty",
     "to_arviz",
 ]

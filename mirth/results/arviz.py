@@ -14,6 +14,7 @@ from mirth.core.validation import check_int
 from mirth.data import Dataset
 from mirth.inference import Posterior
 from mirth.prediction import make_predictive
+from mirth.results._checks import check_posterior
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,6 +70,8 @@ def to_arviz(
     ------
     ModuleNotFoundError
         If arviz-base is missing.
+    TypeError
+        If ``posterior`` or ``dataset`` is something else.
     ValueError
         If a number is not positive, or the rows do not fit the model.
 
@@ -83,6 +86,12 @@ def to_arviz(
     >>> tree["posterior"]["mean"].shape
     (2, 1, 10)
     """
+    check_posterior(posterior)
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"dataset is a {type(dataset).__name__}; pass the rows as mirth.Dataset(x, y), scaled "
+            "as in the fit."
+        )
     predictive = make_predictive(posterior.model, posterior.draws, dataset.x, seed=seed)
     return arviz_tree(
         posterior, predictive, dataset.y, n_rows=n_rows, n_weights=n_weights, seed=seed

@@ -1,4 +1,4 @@
-"""Objects as JSON plus named arrays, and back: what a saved estimator is made of.
+"""Objects as JSON plus named arrays, and back: what a saved model is made of.
 
 Text, numbers, booleans, None, lists and dictionaries stand for themselves. A tuple is
 ``{"tuple": [...]}``, a dictionary whose keys are not all text ``{"items": [...]}``, an array of
@@ -25,6 +25,7 @@ from mirth.core.stored import StoredArray
 from mirth.results.compression import CompressionReport
 from mirth.results.conformal import IntervalCalibration, SetCalibration
 from mirth.results.diagnostics import Diagnostics
+from mirth.samplers import MILETuner
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -32,8 +33,8 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 def known_types() -> dict[str, type]:
     """Give the classes that can be saved, by name.
 
-    They are the public dataclasses of the model, the data and the inference, and what an estimator
-    keeps about its chains. Classes of one's own are not among them: who loads the file might not
+    They are the public dataclasses of the model, the data and the inference, and what is found out
+    about the chains. Classes of one's own are not among them: who loads the file might not
     have their code.
 
     Examples
@@ -48,7 +49,14 @@ def known_types() -> dict[str, type]:
     ]
     kinds = [thing for thing in public if isinstance(thing, type)]
     kinds = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
-    kept = (CompressionReport, Diagnostics, ChainVerdict, IntervalCalibration, SetCalibration)
+    kept = (
+        MILETuner,
+        CompressionReport,
+        Diagnostics,
+        ChainVerdict,
+        IntervalCalibration,
+        SetCalibration,
+    )
     return {kind.__name__: kind for kind in (*kinds, *kept)}
 
 
@@ -85,10 +93,10 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.generic):
         return encode(value.item(), path, arrays)
     if isinstance(value, StoredArray):
-        value = np.asarray(value)  # a saved estimator needs no other folder
+        value = np.asarray(value)  # a saved model needs no other folder
     if isinstance(value, np.ndarray):
         return _encode_array(value, path, arrays)
-    if isinstance(value, tuple | list):
+    if type(value) is tuple or isinstance(value, list):  # one with named fields would lose them
         items = [encode(item, f"{path}/{k}", arrays) for k, item in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -99,8 +107,9 @@ def encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if known_types().get(name) is not type(value):
         raise TypeError(
             f"{path} holds {value!r}, which cannot be saved: the file has no code, only parameters "
-            "of mirth's own classes. Keep the estimator by pickle or joblib instead, beside the "
-            f"code of {name}."
+            f"of mirth's own classes. Beside the code of {name}, keep it by pickle where that "
+            "takes it, or in a run directory, from which the same call gives the draws back. A "
+            "program written by export needs no code."
         )
     if isinstance(value, enum.Enum):
         return {"enum": name, "member": value.name}

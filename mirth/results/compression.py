@@ -8,6 +8,7 @@ draws, at the rows of the fit, was no better on other rows (``docs/keeping.md``)
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import ml_dtypes  # a part of JAX: the 16-bit type that NumPy does not have
@@ -19,6 +20,7 @@ from mirth.core.trees import full_precision
 from mirth.core.validation import check_int, check_name
 from mirth.inference import Posterior
 from mirth.prediction import make_predictive
+from mirth.results._checks import check_posterior, check_rows
 
 DTYPES = {
     "float32": np.dtype(np.float32),
@@ -50,6 +52,15 @@ class CompressionReport:
     is_held_out : bool
         Whether targets were given. The draws were then chosen by these very rows, so on others
         they predict a little worse.
+
+    Examples
+    --------
+    >>> report = CompressionReport(20, 200, "float16", -0.5, -0.53, -0.51, is_held_out=True)
+    >>> f"{report.loss:.2f}"
+    '0.01'
+    >>> print(report)
+    Compressed to 20 of 200 draws per chain, float16: LPPD -0.5100 on held-out rows, against -0.5000
+    with all draws and -0.5300 with equal spacing (nats per row).
     """
 
     n_draws: int
@@ -75,16 +86,16 @@ class CompressionReport:
         )
 
 
-def compress_posterior(
+def compress(
     posterior: Posterior,
-    x: np.ndarray,
-    y: np.ndarray | None,
+    n_draws: int = 20,
     *,
-    n_draws: int,
-    dtype: str,
-    seed: int,
+    x: Any,
+    y: Any = None,
+    dtype: str = "float16",
+    seed: int = 0,
 ) -> tuple[Posterior, CompressionReport]:
-    r"""Keep some draws of every chain.
+    r"""Keep some draws of every chain, in fewer bits.
 
     The same number of draws is kept of every chain, so that the chains weigh what they did. Without
     targets they are equally spaced. With targets the set A of all that are kept raises
@@ -92,22 +103,23 @@ def compress_posterior(
     .. math:: \sum_n \log \frac1{|A|} \sum_{s \in A} p(y_n \mid x_n, \theta_s)
 
     by exchanging every draw once for the best of its chain, from equal spacing on. More rounds
-    were no better on other rows.
+    were no better on other rows. Predictions compute in float32 all the same.
 
     Parameters
     ----------
     posterior : Posterior
         Draws.
-    x : array of shape (rows, features)
-        Scaled inputs.
-    y : array of shape (rows,) or None
-        Scaled targets, or class indices, of rows that were not fitted. Of more than 2000 rows as
-        many are used, equally spaced.
-    n_draws : int
+    n_draws : int, default=20
         Draws to keep per chain.
-    dtype : {"float32", "float16", "bfloat16"}
-        Type of the draws that are kept.
-    seed : int
+    x : array of shape (rows, features) or (rows, ...), or pytree of arrays
+        Inputs, scaled as in the fit, of rows on which the loss is measured; with ``y`` of rows that
+        were not fitted. Of more than 2000 rows as many are used, equally spaced.
+    y : array of shape (rows,) or (rows, targets), optional
+        Their targets, scaled as in the fit, or class indices.
+    dtype : {"float16", "bfloat16", "float32"}, default="float16"
+        Type of the draws that are kept. ``"bfloat16"`` has three digits less, for weights above
+        65504.
+    seed : int, default=0
         Seed of the targets that the loss is measured on if none are given.
 
     Returns
@@ -119,18 +131,32 @@ def compress_posterior(
 
     Raises
     ------
+    TypeError
+        If ``posterior`` is none.
     ValueError
-        If there are not so many draws, or a number is too large for ``dtype``.
+        If there are not so many draws, a number is too large for ``dtype``, or the rows are not
+        finite or do not fit the model.
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+    >>> method = mirth.MILE(n_warmup=200, n_samples=20)
+    >>> posterior = mirth.infer(model, mirth.Dataset(x, x[:, 0]), method, num_chains=2)
+    >>> small, report = compress(posterior, 5, x=x)
+    >>> small.num_draws, report.n_draws_before, small.positions().shape
+    (5, 20, (2, 5, 18))
     """
+    check_posterior(posterior)
     check_name("dtype", dtype, list(DTYPES))
     if check_int("n_draws", n_draws, minimum=1) > posterior.num_draws:
         raise ValueError(
             f"n_draws={n_draws} is more than the {posterior.num_draws} draws that each chain has; "
             "give fewer."
         )
-    few = slice(None, None, -(-len(x) // _MAX_TARGETS))
-    x = x[few]
-    targets = _draw_targets(posterior, x, seed) if y is None else y[few][None]
+    x, y = _some_rows(check_rows(posterior, x), y)
+    targets = _draw_targets(posterior, x, seed) if y is None else y[None]
     log_prob = _log_prob(posterior, x, targets)
     equal = np.tile(_equally_spaced(posterior.num_draws, n_draws), (posterior.num_chains, 1))
     kept = posterior.take_draws(equal if y is None else exchange(log_prob, equal))
@@ -187,19 +213,37 @@ def exchange(
     return np.sort(chosen, axis=1)
 
 
+def _some_rows(x: Any, y: Any) -> tuple[Any, np.ndarray | None]:
+    """Give as many rows as a choice takes a second for, and check that there is a target each."""
+    num_rows = len(jax.tree.leaves(x)[0])
+    few = slice(None, None, -(-num_rows // _MAX_TARGETS))
+    if y is not None:
+        y = np.asarray(y)
+        if not y.ndim or len(y) != num_rows:
+            raise ValueError(
+                f"y has shape {y.shape}, but x has {num_rows} row(s); pass a target for each."
+            )
+        if y.dtype.kind not in "fiub" or not np.isfinite(y).all():
+            raise ValueError(
+                "y has values that are no finite numbers; leave these rows out of x and y."
+            )
+        y = y[few]
+    return jax.tree.map(lambda leaf: leaf[few], x), y
+
+
 def _equally_spaced(num_draws: int, n_draws: int) -> np.ndarray:
     """Indices of draws with equal distances, the last one included."""
     return np.arange(1, n_draws + 1) * num_draws // n_draws - 1
 
 
-def _draw_targets(posterior: Posterior, x: np.ndarray, seed: int) -> np.ndarray:
+def _draw_targets(posterior: Posterior, x: Any, seed: int) -> np.ndarray:
     """Draw targets from the predictive distribution, shape (repetitions, rows)."""
     predictive = make_predictive(posterior.model, posterior.draws, x, seed=seed)
-    return predictive.sample(max(1, _MAX_TARGETS // len(x)))
+    return predictive.sample(max(1, _MAX_TARGETS // len(jax.tree.leaves(x)[0])))
 
 
 def _log_prob(
-    posterior: Posterior, x: np.ndarray, targets: np.ndarray
+    posterior: Posterior, x: Any, targets: np.ndarray
 ) -> Float[np.ndarray, "chains draws data"]:
     """Log probability of every target under every draw, all repetitions side by side."""
     predictive = make_predictive(posterior.model, posterior.draws, x)

@@ -27,12 +27,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, overload, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from mirth.core.validation import FRACTION, check_name
+from mirth.core.validation import check_int, check_name
+from mirth.prediction.checks import check_levels
+from mirth.results._checks import check_kind, check_labels, check_probabilities, check_targets
 
 Rows = Float[np.ndarray, " data"]
 Probabilities = Float[np.ndarray, "data classes"]
@@ -68,10 +70,10 @@ class Calibration:
 
         Raises
         ------
-        ValueError
-            If a level is outside (0, 1), or there are too few rows for it.
+        TypeError, ValueError
+            If a level is no number in (0, 1), or there are too few rows for it.
         """
-        levels, n = as_levels(confidence_level), len(self.scores)
+        levels, n = check_levels("confidence_level", confidence_level), len(self.scores)
         rank = np.ceil((n + 1) * levels - _ROUNDING).astype(int)
         if (rank > n).any():
             level = levels.max()
@@ -89,6 +91,86 @@ class Distribution(Protocol):
     def cdf(self, y: Any) -> np.ndarray: ...
 
     def quantile(self, levels: Any) -> np.ndarray: ...
+
+
+@runtime_checkable
+class ClassDistribution(Protocol):
+    """What sets need of a predictive distribution."""
+
+    def probabilities(self) -> np.ndarray: ...
+
+
+@overload
+def conformalize(predictive: Distribution, y: Any) -> IntervalCalibration: ...
+
+
+@overload
+def conformalize(
+    predictive: ClassDistribution, y: Any, *, conformity_score: str | None = None, seed: int = 0
+) -> SetCalibration: ...
+
+
+def conformalize(
+    predictive: Distribution | ClassDistribution,
+    y: Any,
+    *,
+    conformity_score: str | None = None,
+    seed: int = 0,
+) -> IntervalCalibration | SetCalibration:
+    """Calibrate predictions on rows that the fit has not seen.
+
+    What comes back gives intervals or sets of new rows that hold the target with at least the
+    probability asked for, whatever the model, if the new rows are exchangeable with these.
+
+    Parameters
+    ----------
+    predictive : Predictive or CategoricalPredictive
+        Of the calibration rows, as :func:`mirth.make_predictive` makes it: at least c / (1 - c) of
+        them for a level c, some hundreds for intervals and sets that vary little.
+    y : array of shape (rows,)
+        Their targets, in the units of ``predictive``; of classes the indices.
+    conformity_score : {"lac", "aps"}, optional
+        For classes: ``"lac"``, which None means, gives the smallest sets on average, some of them
+        empty; ``"aps"`` larger ones, never empty, that adapt more to how hard a row is.
+    seed : int, default=0
+        Of the random shares of ``"aps"``.
+
+    Returns
+    -------
+    IntervalCalibration or SetCalibration
+        With ``interval(predictive, confidence_level)``, or for classes
+        ``sets(predictive, confidence_level)``, of new rows.
+
+    Raises
+    ------
+    TypeError
+        If ``predictive`` is no predictive distribution, or ``y`` holds no numbers.
+    ValueError
+        If ``y`` has another number of rows, is not finite or no class, ``predictive`` is of several
+        targets, or ``conformity_score`` is unknown or given for numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> x = np.linspace(-1, 1, 80)[:, None]
+    >>> y = x[:, 0] + 0.1 * np.random.default_rng(0).normal(size=80)
+    >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+    >>> data = mirth.Dataset(x[::2], y[::2])
+    >>> posterior = mirth.infer(model, data, "deep_ensemble", num_chains=2)
+    >>> calibration = conformalize(mirth.make_predictive(model, posterior.draws, x[1::2]), y[1::2])
+    >>> new = mirth.make_predictive(model, posterior.draws, x[:3])
+    >>> calibration.interval(new, 0.9).shape
+    (3, 2)
+    """
+    if isinstance(predictive, ClassDistribution):
+        score = "lac" if conformity_score is None else conformity_score
+        return SetCalibration.of(predictive, y, score, seed)
+    if conformity_score is not None:
+        raise ValueError(
+            f"conformity_score={conformity_score!r} is for classes; leave it out for numbers, "
+            "whose score is the distribution function."
+        )
+    return IntervalCalibration.of(predictive, y)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,22 +203,24 @@ class IntervalCalibration(Calibration):
     """
 
     @classmethod
-    def of(cls, dist: Distribution, y: Rows) -> Self:
-        """Score the targets of the calibration rows."""
-        low, high = dist.quantile(np.array([_TAIL, 1 - _TAIL])).T
+    def of(cls, predictive: Distribution, y: Any) -> Self:
+        """Score the targets of the calibration rows; :func:`conformalize` says how."""
+        ends = _quantiles(predictive, np.array([_TAIL, 1 - _TAIL]))
+        y = check_targets(y, len(ends))
+        low, high = ends.T
         outside = np.maximum(low - y, y - high) / np.maximum(high - low, _SMALLEST_WIDTH)
-        return cls(np.where(outside > 0, 0.5 + outside, np.abs(dist.cdf(y) - 0.5)))
+        return cls(np.where(outside > 0, 0.5 + outside, np.abs(predictive.cdf(y) - 0.5)))
 
     def interval(
-        self, dist: Distribution, confidence_level: float | Sequence[float]
+        self, predictive: Distribution, confidence_level: float | Sequence[float] = 0.9
     ) -> Float[np.ndarray, "data 2 ..."]:
         """Give the intervals of new rows.
 
         Parameters
         ----------
-        dist : Predictive
+        predictive : Predictive
             Predictive distribution of the new rows.
-        confidence_level : float or sequence of float
+        confidence_level : float or sequence of float, default=0.9
             Least probability that the interval holds the target.
 
         Returns
@@ -146,12 +230,13 @@ class IntervalCalibration(Calibration):
 
         Raises
         ------
-        ValueError
-            As :meth:`threshold` does.
+        TypeError, ValueError
+            As :meth:`threshold` does, or if ``predictive`` is of another kind.
         """
         threshold = self.threshold(confidence_level)
         tails = np.maximum(0.5 - threshold, _TAIL)
-        ends = dist.quantile(np.stack([tails, 1 - tails]).ravel()).reshape(-1, 2, *tails.shape)
+        ends = _quantiles(predictive, np.stack([tails, 1 - tails]).ravel())
+        ends = ends.reshape(-1, 2, *tails.shape)
         width = np.maximum(ends[:, 1] - ends[:, 0], _SMALLEST_WIDTH)
         margin = np.maximum(threshold - 0.5, 0) * width
         return ends + np.stack([-margin, margin], axis=1)
@@ -182,32 +267,18 @@ class SetCalibration(Calibration):
     @classmethod
     def of(
         cls,
-        probabilities: Probabilities,
-        labels: Int[np.ndarray, " data"],
+        predictive: ClassDistribution | Probabilities,
+        labels: Any,
         conformity_score: str,
         seed: int = 0,
     ) -> Self:
-        """Score the classes of the calibration rows.
-
-        Parameters
-        ----------
-        probabilities : array of shape (rows, classes)
-            Predictive probabilities of the calibration rows.
-        labels : int array of shape (rows,)
-            Their class indices.
-        conformity_score : {"lac", "aps"}
-            The score.
-        seed : int, default=0
-            Of the random shares of ``"aps"``.
-
-        Raises
-        ------
-        ValueError
-            If the score is unknown.
-        """
+        """Score the classes of the calibration rows; :func:`conformalize` says how."""
         strangeness = CONFORMITY_SCORES[
             check_name("conformity_score", conformity_score, list(CONFORMITY_SCORES))
         ]
+        check_int("seed", seed, minimum=0)
+        probabilities = check_probabilities(predictive)
+        labels = check_labels(labels, *probabilities.shape)
         rows = np.arange(len(labels))
         scores = strangeness(probabilities)[rows, labels]
         if conformity_score == "aps":
@@ -216,15 +287,17 @@ class SetCalibration(Calibration):
         return cls(scores, conformity_score)
 
     def sets(
-        self, probabilities: Probabilities, confidence_level: float | Sequence[float]
+        self,
+        predictive: ClassDistribution | Probabilities,
+        confidence_level: float | Sequence[float] = 0.9,
     ) -> Bool[np.ndarray, "data classes ..."]:
         """Give the sets of new rows.
 
         Parameters
         ----------
-        probabilities : array of shape (rows, classes)
-            Predictive probabilities of the new rows.
-        confidence_level : float or sequence of float
+        predictive : CategoricalPredictive, or array of shape (rows, classes)
+            Predictive distribution of the new rows, or its probabilities.
+        confidence_level : float or sequence of float, default=0.9
             Least probability that the set holds the class.
 
         Returns
@@ -234,23 +307,25 @@ class SetCalibration(Calibration):
 
         Raises
         ------
-        ValueError
-            As :meth:`threshold` does.
+        TypeError, ValueError
+            As :meth:`threshold` does, or if ``predictive`` is of another kind.
         """
-        strangeness = CONFORMITY_SCORES[self.conformity_score](probabilities)
+        strangeness = CONFORMITY_SCORES[self.conformity_score](check_probabilities(predictive))
         return _at_most(strangeness, self.threshold(confidence_level))
 
 
 def credible_sets(
-    probabilities: Probabilities, confidence_level: float | Sequence[float]
+    predictive: ClassDistribution | Probabilities, confidence_level: float | Sequence[float] = 0.9
 ) -> Bool[np.ndarray, "data classes ..."]:
     """Give the likeliest classes of each row until their probabilities exceed the level.
 
+    They are right as far as the model is; :func:`conformalize` gives sets with a guarantee.
+
     Parameters
     ----------
-    probabilities : array of shape (rows, classes)
-        Predictive probabilities.
-    confidence_level : float or sequence of float
+    predictive : CategoricalPredictive, or array of shape (rows, classes)
+        Predictive distribution, or its probabilities.
+    confidence_level : float or sequence of float, default=0.9
         Levels in (0, 1).
 
     Returns
@@ -260,8 +335,8 @@ def credible_sets(
 
     Raises
     ------
-    ValueError
-        If a level is outside (0, 1).
+    TypeError, ValueError
+        If a level is no number in (0, 1), or the probabilities are none.
 
     Examples
     --------
@@ -269,25 +344,20 @@ def credible_sets(
     >>> credible_sets(np.array([[0.6, 0.3, 0.1]]), 0.8)
     array([[ True,  True, False]])
     """
-    return _at_most(_likelier_mass(probabilities), as_levels(confidence_level))
+    levels = check_levels("confidence_level", confidence_level)
+    return _at_most(_likelier_mass(check_probabilities(predictive)), levels)
 
 
-def as_levels(confidence_level: Any) -> np.ndarray:
-    """Check one level, or a sequence of levels, in (0, 1).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If one is no number, or outside.
-    """
-    levels = np.asarray(confidence_level)
-    if levels.ndim > 1:
+def _quantiles(predictive: Distribution, levels: np.ndarray) -> Float[np.ndarray, "data levels"]:
+    """Quantiles of one target."""
+    check_kind(predictive, ("cdf", "quantile"))
+    ends = predictive.quantile(levels)
+    if ends.ndim > 2:
         raise ValueError(
-            f"confidence_level has shape {levels.shape}; give one level or a sequence of levels."
+            f"predictive is of {ends.shape[2]} targets; only one can be calibrated, so sample a "
+            "model for each target."
         )
-    for level in levels.flat:
-        FRACTION.check("confidence_level", level)
-    return levels
+    return ends
 
 
 def _unlikeliness(probabilities: Probabilities) -> Probabilities:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from mirth.core.outcomes import ChainVerdict, MirthWarning
 from mirth.core.trees import full_precision
+from mirth.core.types import is_tree
 from mirth.evaluation import (
     distance_between,
     function_space_diagnostics,
@@ -19,6 +22,7 @@ from mirth.evaluation import (
     summarize_health,
 )
 from mirth.inference import Posterior
+from mirth.results._checks import check_posterior, check_rows
 
 _MIN_DRAWS = 16  # four parts of four draws each for the chain-wise split R-hat
 
@@ -50,6 +54,16 @@ class Diagnostics:
         Number of each chain in the ensemble; some are missing if chains were dropped.
     notes : tuple of str
         Sentences about what happened on the way.
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+    >>> data = mirth.Dataset(x, x[:, 0])
+    >>> posterior = mirth.infer(model, data, "deep_ensemble", num_chains=2)
+    >>> print(diagnose(posterior, x).summary)
+    All chains (2) moved and predict no worse than their start.
     """
 
     verdicts: list[ChainVerdict]
@@ -139,21 +153,41 @@ def _distance(posterior: Posterior) -> np.ndarray:
     return distance_between(np.concatenate(start, axis=1), posterior.positions()[:, -1])
 
 
-def diagnose(posterior: Posterior, x: np.ndarray) -> Diagnostics:
+def diagnose(posterior: Posterior, x: Any) -> Diagnostics:
     """Compute the health of all chains.
 
     Parameters
     ----------
     posterior : Posterior
         What was sampled.
-    x : array of shape (rows, features)
-        Scaled inputs at which the outputs are looked at.
+    x : array of shape (rows, features) or (rows, ...), or pytree of arrays
+        Inputs at which the outputs are looked at, scaled as in the fit; those of the fit will do.
+        Of more than 200 rows as many are used, equally spaced.
 
     Returns
     -------
     Diagnostics
-        Verdicts, effective sample sizes, R-hat.
+        Verdicts, effective sample sizes, R-hat; prints as a table.
+
+    Raises
+    ------
+    TypeError
+        If ``posterior`` is none.
+    ValueError
+        If ``x`` is not finite, has no rows, or does not fit the network.
+
+    Examples
+    --------
+    >>> import numpy as np, mirth
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
+    >>> method = mirth.MILE(n_warmup=200, n_samples=20)
+    >>> posterior = mirth.infer(model, mirth.Dataset(x, x[:, 0]), method, num_chains=2)
+    >>> health = diagnose(posterior, x)
+    >>> health.ess_function.shape, len(health.verdicts)
+    ((2,), 2)
     """
+    x = check_rows(check_posterior(posterior), some_rows(x))
     num_chains = posterior.num_chains
     nothing = np.full(num_chains, np.nan)
     ess_f, rhat_f, ess_w, rhat_w = (nothing,) * 4
@@ -181,9 +215,23 @@ def diagnose(posterior: Posterior, x: np.ndarray) -> Diagnostics:
     )
 
 
-def _outputs(posterior: Posterior, x: np.ndarray) -> np.ndarray:
+def some_rows(x: Any, limit: int = 200) -> Any:
+    """Give at most so many rows of inputs, equally spaced.
+
+    Examples
+    --------
+    >>> some_rows(np.arange(7), limit=3).tolist()
+    [0, 2, 4]
+    """
+    if not is_tree(x):
+        x = np.asarray(x)
+    step = max(1, len(jax.tree.leaves(x)[0]) // limit)
+    return jax.tree.map(lambda leaf: leaf[::step][:limit], x)
+
+
+def _outputs(posterior: Posterior, x: PyTree[np.ndarray]) -> np.ndarray:
     """Outputs of the network, (chains, draws, rows, outputs)."""
-    rows = jnp.asarray(x)
+    rows = jax.tree.map(jnp.asarray, x)
     outputs = jax.jit(
         lambda draws: jax.lax.map(
             lambda chain: jax.lax.map(lambda p: posterior.model.outputs(p, rows), chain), draws

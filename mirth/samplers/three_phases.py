@@ -40,7 +40,7 @@ class ThreePhases(Adaptation):
     @classmethod
     def of(cls, kernel: Any, tuner: MILETuner) -> ThreePhases:
         """Put a sampler and a tuner together."""
-        return cls(kernel, tuner.num_steps, tuner)
+        return cls(kernel, tuner.length, tuner)
 
     @property
     def max_params(self) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 import mirth
 from mirth.estimators import BNNClassifier, BNNRegressor
-from mirth.results.compression import compress_posterior, exchange
+from mirth.results.compression import compress, exchange
 
 
 @pytest.fixture(scope="module")
@@ -162,4 +162,4 @@ def test_numbers_too_large_for_float16(regressor: BNNRegressor) -> None:
     posterior = type(posterior)(**vars(posterior) | {"draws": draws})
     x = regressor._diagnostic_rows
     with pytest.raises(ValueError, match="ends at 65504, but a draw holds 70000; use 'bfloat16'"):
-        compress_posterior(posterior, x, None, n_draws=1, dtype="float16", seed=0)
+        compress(posterior, 1, x=x)

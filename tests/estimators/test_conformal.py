@@ -18,7 +18,6 @@ from mirth.estimators import load
 from mirth.results.conformal import (
     IntervalCalibration,
     SetCalibration,
-    as_levels,
     credible_sets,
 )
 
@@ -252,20 +251,6 @@ def test_equal_probabilities_are_treated_equally() -> None:
         credible_sets(probabilities, [0.3, 0.6]),
         [[[0, 0], [1, 1], [1, 1]], [[0, 1], [1, 1], [0, 1]]],
     )
-
-
-@pytest.mark.parametrize(
-    ("level", "error", "text"),
-    [
-        (0.0, ValueError, r"confidence_level=0\.0 must be .*in \(0, 1\)"),
-        ([0.5, 1.0], ValueError, r"confidence_level=1\.0"),
-        ("90%", TypeError, r"confidence_level=.*must be a number"),
-        ([[0.5]], ValueError, r"confidence_level has shape \(1, 1\)"),
-    ],
-)
-def test_levels(level: Any, error: type, text: str) -> None:
-    with pytest.raises(error, match=text):
-        as_levels(level)
 
 
 def test_calibration_rows_that_cannot_be_used(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 
@@ -96,7 +97,7 @@ def test_infer_goes_on_only_with_the_same_run() -> None:
             schedule=options.pop("schedule", "constant"),
             start=mirth.DeepEnsemble(max_epochs=2),
         )  # fmt: skip
-        return mirth.infer(model, data, method, num_chains=1, **options)
+        return mirth.infer(model, data, method, num_chains=1, **in_groups(options))
 
     short = infer()
     longer = infer(n_samples=6, go_on_from=short)
@@ -105,7 +106,7 @@ def test_infer_goes_on_only_with_the_same_run() -> None:
         ({"seed": 1}, "a run with seed=0, not 1"),
         ({"data": mirth.Dataset(X, -Y)}, "a run with data="),
         ({"n_samples": 3}, "a run with method.n_samples=4, not 3"),
-        ({"out": "run"}, "go_on_from and out='run' exclude each other"),
+        ({"out": "run"}, "go_on_from and directory='run' exclude each other"),
         ({"go_on_from": short.take_chains([0])}, "has no chains to go on with"),
     ):
         with pytest.raises(ValueError, match=message):

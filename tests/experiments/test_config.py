@@ -38,23 +38,26 @@ START = {
     "max_epochs": ("many", 0),
     "patience": (True, 0),
 }
-MILE = {
-    "name": (3, "mill"),
-    "n_warmup": (1.5, -1),
-    "n_samples": ("200", 0),
-    "n_thinning": (True, 0),
+TUNER = {
+    "num_steps": (1.5, -1),
     "energy_variance_start": ("small", 0.0),
     "energy_variance_end": ([0.1], -0.1),
     "phase_fractions": (0.5, [0.5, 0.1, 0.1]),
-    "step_size_init": ("1", 0.0),
     "trust": (False, -1),
-    "n_effective": (None, 1.0),
+    "num_effective": (None, 1.0),
     "L_factor": ("x", float("inf")),
     "max_params": (2.5, 0),
     "max_kept": ("10", 3),
     "cap_shrink": ("x", 1.0),
     "cap_growth": ("x", 0.5),
     "diagonal_preconditioning": (1, None),
+}
+MILE = {
+    "name": (3, "mill"),
+    "n_warmup": (1.5, -1),
+    "n_samples": ("200", 0),
+    "n_thinning": (True, 0),
+    "step_size_init": ("1", 0.0),
     "integrator": (7, "leap"),
     "use_validation_rows": ("yes", None),
     "budget": (1, "automatic"),
@@ -62,6 +65,7 @@ MILE = {
     "min_effective": ("x", -1.0),
     "unhealthy_chains": (0, "drops"),
     "start": ("deep_ensemble", None),
+    "tuner": ("mile", None),
 }
 CASES = {
     "data": ("houses.csv", None),
@@ -82,6 +86,7 @@ CASES = {
     "method": ("mile", None),
     **{f"method.{name}": case for name, case in MILE.items()},
     **{f"method.start.{name}": case for name, case in START.items()},
+    **{f"method.tuner.{name}": case for name, case in TUNER.items()},
     "n_members": (2.0, 0),
     "seed": ("0", -1),
     "checkpoint_seconds": ("30", -1.0),
@@ -121,6 +126,7 @@ def problems(record: Any) -> list[str]:
 def test_no_field_is_forgotten() -> None:
     assert set(paths(parse_config({"data": DATA}))) == set(CASES)
     assert {f.name for f in dataclasses.fields(mirth.MILE)} | {"name"} == set(MILE)
+    assert {f.name for f in dataclasses.fields(mirth.samplers.MILETuner)} == set(TUNER)
     # A file cannot hold a function.
     fields = {f.name for f in dataclasses.fields(mirth.DeepEnsemble)}
     assert fields == set(START) | {"transform"}
@@ -134,7 +140,7 @@ TABLE = [(path, case, "mile") for path, case in CASES.items()] + [
 @pytest.mark.parametrize(("path", "case", "method"), TABLE)
 def test_wrong_values_are_named(path: str, case: tuple[Any, Any], method: str) -> None:
     for value in case:
-        if value is None and path != "method.n_effective":
+        if value is None and path != "method.tuner.num_effective":
             continue
         (problem,) = problems(at(path, value, method))
         assert problem.startswith(path), problem
@@ -158,9 +164,12 @@ def test_misspelt_names_are_named(path: str, case: Any, method: str) -> None:
         ({"data": {"path": "a.csv"}}, "data.target is missing. Column to predict."),
         (at("zzz", 1), "zzz is not known. Known: data, task,"),
         (at("method.n_warmup", 1, "deep_ensemble"), "method.n_warmup is not known. Known: name,"),
-        (at("method.phase_fractions", [0.5, 0.5]), "=[0.5, 0.5] must have 3 values."),
-        (at("method.phase_fractions", [0.2] * 4), "must have 3 values."),
-        (at("method.phase_fractions", [1.0, "a", 0.0]), "method.phase_fractions.1='a' must be a"),
+        (at("method.tuner.phase_fractions", [0.5, 0.5]), "=[0.5, 0.5] must have 3 values."),
+        (at("method.tuner.phase_fractions", [0.2] * 4), "must have 3 values."),
+        (
+            at("method.tuner.phase_fractions", [1.0, "a", 0.0]),
+            "method.tuner.phase_fractions.1='a' must be a",
+        ),
         (at("method.name", "mill"), "method.name='mill' is not known; did you mean 'mile'?"),
         (at("model.activation", "rleu"), "did you mean 'relu'?"),
         (
@@ -195,8 +204,11 @@ def test_defaults_and_methods_are_those_of_the_library() -> None:
     record = {"name": "deep_ensemble", "patience": 3}
     built = parse_config({"data": DATA, "method": record}).method.build()
     assert built == mirth.DeepEnsemble(patience=3)
-    nested = parse_config({"data": DATA, "method": {"start": {"patience": 3}, "trust": 2}})
-    assert nested.method.build() == mirth.MILE(start=mirth.DeepEnsemble(patience=3), trust=2.0)
+    nested = parse_config(
+        {"data": DATA, "method": {"start": {"patience": 3}, "tuner": {"trust": 2}}}
+    )
+    start, tuner = mirth.DeepEnsemble(patience=3), mirth.samplers.MILETuner(trust=2.0)
+    assert nested.method.build() == mirth.MILE(start=start, tuner=tuner)
 
 
 @pytest.mark.parametrize(
@@ -215,11 +227,22 @@ def test_what_is_written_is_read(tmp_path: Path, record: dict[str, Any]) -> None
     assert read_config(tmp_path / "config.yaml") == config
 
 
+def test_old_names_work_and_name_the_new() -> None:
+    with pytest.warns(FutureWarning, match=r"^n_effective: ... is now tuner: \{num_effective: ..."):
+        config = parse_config({"data": DATA, "method": {"n_effective": 9, "tuner": {"trust": 2}}})
+    tuner = mirth.samplers.MILETuner(trust=2.0, num_effective=9.0)
+    assert config.method.build() == mirth.MILE(tuner=tuner)
+    with pytest.warns(FutureWarning, match="trust"):
+        assert problems(at("method.trust", -1.0))[0].startswith("method.tuner.trust=-1.0 must be")
+
+
 def test_exponents_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("data: {path: a.csv, target: y}\nmethod: {step_size_init: 1e-3, trust: 2E+0}\n")
+    path.write_text(
+        "data: {path: a.csv, target: y}\nmethod: {step_size_init: 1e-3, min_gain: 2E+0}\n"
+    )
     method = read_config(path).method.build()
-    assert (method.step_size_init, method.trust) == (1e-3, 2.0)
+    assert (method.step_size_init, method.min_gain) == (1e-3, 2.0)
 
 
 def test_overrides(tmp_path: Path) -> None:
@@ -292,7 +315,8 @@ def bounded(schema: dict[str, Any], method: str) -> Iterator[tuple[str, dict[str
         f"{name}.": schema["$defs"][section] for name, section in (
             ("data", "DataSection"), ("model", "ModelSection"), ("model.prior", "NormalSection"),
             ("method", METHOD_SECTIONS[method].__name__),
-            *([("method.start", "DeepEnsembleStartSection")] if method != "deep_ensemble" else []),
+            *([("method.start", "DeepEnsembleFieldsSection")] if method != "deep_ensemble" else []),
+            *([("method.tuner", "MILETunerFieldsSection")] if method == "mile" else []),
         )
     }}  # fmt: skip
     for prefix, section in sections.items():
@@ -342,7 +366,7 @@ METHODS_OF_SMILE = ("smile", "psmile", "smile-naive", "psmile-naive")
 @pytest.mark.parametrize("method", METHOD_SECTIONS)
 def test_the_schema_has_the_ranges_of_the_checks(method: str) -> None:
     fields = dict(bounded(RunConfig.model_json_schema(), method))
-    numbers = {"mile": 28, "deep_ensemble": 12, "auto": 17} | dict.fromkeys(METHODS_OF_SMILE, 26)
+    numbers = {"mile": 29, "deep_ensemble": 12, "auto": 17} | dict.fromkeys(METHODS_OF_SMILE, 26)
     assert len(fields) == numbers.get(method, 22)
     for path, field in fields.items():
         lows = {"minimum", "exclusiveMinimum"} & field.keys()
@@ -360,8 +384,8 @@ def test_the_schema_has_the_ranges_of_the_checks(method: str) -> None:
 
 
 def test_parameters_of_a_docstring() -> None:
+    assert (tuner := parameters(mirth.samplers.MILETuner))["cap_shrink"] == tuner["cap_growth"]
     found = parameters(mirth.MILE)
-    assert found["cap_shrink"] == found["cap_growth"]
     assert found["n_samples"].text == "Draws kept per chain; 1000 in the paper."
     assert found["integrator"].choices == ("mclachlan", "leapfrog")
     assert "ValueError" not in found

@@ -7,6 +7,7 @@ the point, a module asks for the fixture ``unoptimised``, which halves the rest.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ import pytest
 
 import mirth
 from mirth.inference import Placement, Posterior
+from mirth.samplers import MILETuner
+
+TUNER = {field.name for field in dataclasses.fields(MILETuner)} - {"num_steps"}
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +36,7 @@ def model() -> mirth.Model:
 
 @pytest.fixture(scope="session")
 def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
-    """Short run on a number of devices; fields of the method as keywords."""
+    """Short run on a number of devices; fields of the method and of its tuner as keywords."""
 
     def infer(
         *,
@@ -54,6 +58,8 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         start = fields.pop(
             "start", mirth.DeepEnsemble(learning_rate=0.03, max_epochs=15, batch_size=8)
         )
+        tuner = {name: fields.pop(name) for name in TUNER & fields.keys()}
+        fields |= {"tuner": MILETuner(**tuner)} if tuner else {}
         budget = {"n_warmup": 30, "n_samples": 20, "n_thinning": 1, "start": start}
         return mirth.infer(
             mirth.Model(model.network, likelihood),
@@ -61,16 +67,18 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
             mirth.MILE(**(budget | fields)),
             num_chains=num_chains,
             seed=seed,
-            placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential),
-            validation_fraction=0.3,
-            chunk_steps=chunk_steps,
-            data_block_size=data_block_size,
+            validation=0.3,
             verbose=verbose,
             monitors=monitors,
-            max_time=max_time,
-            out=out,
-            checkpoint_seconds=checkpoint_seconds,
-            draws_store=draws_store,
+            run=mirth.Run(
+                out,
+                checkpoint_seconds,
+                draws_store,
+                max_time,
+                placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential),
+                chunk_steps=chunk_steps,
+                data_block_size=data_block_size,
+            ),
         )
 
     return infer

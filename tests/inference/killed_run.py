@@ -20,7 +20,7 @@ import numpy as np
 
 import mirth
 from mirth.core import folders, snapshots
-from mirth.inference import infer
+from mirth.inference import Run, infer
 from mirth.inference.store import draws, status_file
 
 KILL_AT = int(sys.argv[4]) if __name__ == "__main__" else -1
@@ -118,9 +118,8 @@ def main() -> None:
     model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
     start = mirth.DeepEnsemble(learning_rate=0.03, max_epochs=30, batch_size=8)
     method = mirth.MILE(n_warmup=60, n_samples=30, n_thinning=2, start=start)
-    posterior = infer(
-        model, data, method, num_chains=3, chunk_steps=10, out=sys.argv[1], checkpoint_seconds=0.0
-    )
+    run = Run(sys.argv[1], checkpoint_seconds=0.0, chunk_steps=10)
+    posterior = infer(model, data, method, num_chains=3, run=run)
     np.savez(sys.argv[2], positions=posterior.positions(), **posterior.sample_stats)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.inference import Auto, Placement, resolve_method
@@ -31,7 +32,9 @@ BASE: dict[str, Any] = {
 def infer(data: Any = DATA, options: Any = None, **settings: Any) -> mirth.Posterior:
     placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
     method = Auto(**(BASE | settings))
-    return mirth.infer(MODEL, data, method, num_chains=1, placement=placement, **(options or {}))
+    return mirth.infer(
+        MODEL, data, method, num_chains=1, **in_groups(options or {}, placement=placement)
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,7 +54,7 @@ def test_choice(settings: Any, name: str, why: str) -> None:
     # The draws are those of the method itself.
     method = Auto(**(BASE | settings)).candidates()[name]
     placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
-    alone = mirth.infer(MODEL, DATA, method, num_chains=1, placement=placement)
+    alone = mirth.infer(MODEL, DATA, method, num_chains=1, run=mirth.Run(placement=placement))
     np.testing.assert_array_equal(posterior.positions(), alone.positions())
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.core.outcomes import Outcome
@@ -165,8 +166,8 @@ def small_run(model: mirth.Model, data: mirth.Dataset, **options: Any) -> Poster
     start = mirth.DeepEnsemble(max_epochs=2, batch_size=20)
     method = mirth.MILE(n_warmup=20, n_samples=5, n_thinning=1, start=start)
     placement = Placement(tuple(jax.local_devices()[:2]), sequential=True)
-    options = {"validation_fraction": 0.3, "num_chains": 2} | options
-    return mirth.infer(model, data, method, placement=placement, **options)
+    options = {"validation": 0.3, "num_chains": 2} | options
+    return mirth.infer(model, data, method, **in_groups(options, placement=placement))
 
 
 def test_any_network(data: mirth.Dataset) -> None:
@@ -243,8 +244,8 @@ def test_impossible_rows_are_named(data: mirth.Dataset) -> None:
         ({"num_chains": 0}, ValueError, "num_chains=0"),
         ({"num_chains": 2.0}, TypeError, "num_chains=2.0"),
         ({"seed": -1}, ValueError, "seed=-1"),
-        ({"validation_fraction": 0.0}, ValueError, "validation_fraction=0.0"),
-        ({"validation_fraction": 1.0}, ValueError, "validation_fraction=1.0"),
+        ({"validation": 0.0}, ValueError, "validation=0.0"),
+        ({"validation": 1.0}, ValueError, "validation=1.0"),
         ({"chunk_steps": 0}, ValueError, "chunk_steps=0"),
         ({"data_block_size": 0}, ValueError, "data_block_size=0"),
         ({"data_block_size": 2.0}, TypeError, "data_block_size=2.0"),

@@ -133,7 +133,7 @@ def test_a_url_needs_fsspec(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
 
 
 def test_a_store_needs_a_run_directory(run: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs a run directory.*out=FOLDER"):
+    with pytest.raises(ValueError, match="needs a run directory.*Run.FOLDER"):
         run(draws_store=tmp_path)
 
 

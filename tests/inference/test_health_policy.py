@@ -14,6 +14,7 @@ import mirth
 from mirth.core.outcomes import ChainVerdict, SamplingError
 from mirth.core.stored import StoredArray
 from mirth.inference.chains.chains import Chains, standard_error
+from mirth.inference.chains.programs import ChainPrograms
 from mirth.inference.run import reviews, stages
 from mirth.results import diagnostics
 from mirth.samplers import MCLMC, MILETuner, ThreePhases
@@ -38,7 +39,7 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> None:
     Its start is marked by its first parameter, which is beyond what the others reach.
     """
     init = Chains.__init__
-    logdensity_fn = Chains.logdensity_fn
+    logdensity_fn = ChainPrograms.logdensity_fn
 
     def marked(self: Any, recipe: Any, problem: Any, params: Any) -> None:
         init(self, recipe, problem, params)
@@ -56,7 +57,7 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> None:
         return walled_logdensity
 
     monkeypatch.setattr(Chains, "__init__", marked)
-    monkeypatch.setattr(Chains, "logdensity_fn", walled)
+    monkeypatch.setattr(ChainPrograms, "logdensity_fn", walled)
 
 
 OPTIONS: dict[str, Any] = {"num_chains": 3, "n_warmup": 40, "n_samples": 10}

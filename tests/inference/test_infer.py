@@ -49,7 +49,6 @@ def test_the_time_between_checkpoints_is_no_negative_number(tmp_path: Any) -> No
         mirth.infer(
             model(mirth.Normal()),
             mirth.Dataset(X, X[:, 0]),
-            out=tmp_path / "run",
-            checkpoint_seconds=-1,
+            run=mirth.Run(tmp_path / "run", checkpoint_seconds=-1),
         )
     assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.core.stored import StoredArray
@@ -27,7 +28,7 @@ def infer(n_samples: int = 6, model: Any = MODEL, **options: Any) -> mirth.Poste
         n_warmup=40, n_samples=n_samples, n_thinning=1, start=mirth.DeepEnsemble(max_epochs=3)
     )
     placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
-    return mirth.infer(model, DATA, method, num_chains=2, placement=placement, **options)
+    return mirth.infer(model, DATA, method, num_chains=2, **in_groups(options, placement=placement))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_a_function_of_the_parameters(full: mirth.Posterior, tmp_path: Path) -> 
 
 
 def test_wrong_values() -> None:
-    with pytest.raises(ValueError, match="draws_dtype='float8'"):
+    with pytest.raises(ValueError, match="dtype='float8'"):
         infer(draws_dtype="float8")
     with pytest.raises(TypeError, match="keep must give arrays of type float32, but n is int32"):
         infer(keep=lambda params: {"n": jnp.zeros(2, jnp.int32)})
@@ -97,5 +98,5 @@ def test_wrong_values() -> None:
         lambda key, x: {"w": jnp.full((3, 2), 1e5)}, lambda p, x: x @ p["w"][:2] * 1e-5
     )
     model = mirth.Model(huge, mirth.Normal(), mirth.priors.NormalPrior(scale=1e6))
-    with pytest.raises(mirth.SamplingError, match="draws_dtype='float16' ends at 65504"):
+    with pytest.raises(mirth.SamplingError, match="dtype='float16' ends at 65504"):
         infer(model=model, draws_dtype="float16")

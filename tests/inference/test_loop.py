@@ -11,7 +11,7 @@ import pytest
 
 from mirth.core.keys import Purpose, chain_keys
 from mirth.inference import Placement
-from mirth.inference.engine.loop import ChainLoop, ChunkReport
+from mirth.inference.engine.loop import ChainLoop, ChunkProgram, ChunkReport, Stretch
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -39,25 +39,22 @@ class Run:
     def __init__(self, chunk_steps: int | None, keep_fn: Any = keep, num_chains: int = 3):
         self.placement = Placement(tuple(jax.local_devices()[:2]), sequential=True)
         self.num_chains = num_chains
-        self.loop = ChainLoop(
-            step, keep_fn, self.placement, num_chains, chunk_steps=chunk_steps, chunk_seconds=0.01
-        )
+        program = ChunkProgram(step, keep_fn, self.placement)
+        self.loop = ChainLoop(program, num_chains, chunk_steps=chunk_steps, chunk_seconds=0.01)
         self.reports: list[ChunkReport] = []
 
     def __call__(
-        self, num_steps: int, *, thin: int = 1, first_step: int = 0, **options: Any
+        self, num_steps: int, *, sink: Any = None, feed: Any = None, **options: Any
     ) -> Any:
         put = self.placement.put_chains
         return self.loop.run(
-            "walk",
+            Stretch("walk", num_steps, **options),
             put(np.zeros(self.num_chains, np.float32)),
             put(chain_keys(0, Purpose.SAMPLING, self.num_chains)),
             self.placement.put_shared(jnp.float32(1.0)),
-            num_steps=num_steps,
-            first_step=first_step,
-            thin=thin,
             on_chunk=self.reports.append,
-            **options,
+            sink=sink,
+            feed=feed,
         )
 
 
@@ -84,7 +81,8 @@ def test_a_phase_that_keeps_nothing_takes_the_same_steps(
         np.testing.assert_allclose(squares[0], np.mean(np.arange(60.0) ** 2), rtol=1e-6)
     # The program is the one that keeps draws.
     assert run(60)[1]["position"].shape == (3, 60)
-    assert run.loop._compiled._cache_size() == 1
+    assert run.loop.program._compiled is not None
+    assert run.loop.program._compiled[0]._cache_size() == 1
 
 
 @pytest.mark.parametrize("chunk_steps", [7, 1000])
@@ -193,7 +191,7 @@ def test_kept_pieces_do_not_hold_the_whole_buffer(monkeypatch: pytest.MonkeyPatc
 
     run = Run(1, num_chains=1)
     run.placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
-    run.loop.placement = run.placement
+    run.loop.program.placement = run.placement
     monkeypatch.setattr("mirth.inference.engine.loop.np.concatenate", concatenate)
     run(5)
     assert len(pieces) == 10  # two arrays, five chunks

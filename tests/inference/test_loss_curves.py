@@ -96,7 +96,7 @@ def test_the_curves_survive_a_stop(run: Any, tmp_path: Any, phase: str) -> None:
 def test_a_deep_ensemble_keeps_them(model: mirth.Model, data: mirth.Dataset, tmp_path: Any) -> None:
     start = mirth.DeepEnsemble(**START)
     first, again = (
-        mirth.infer(model, data, start, num_chains=2, out=tmp_path).warm_start for _ in range(2)
+        mirth.infer(model, data, start, num_chains=2, run=tmp_path).warm_start for _ in range(2)
     )
     assert first.training_curve.shape[1] > 0
     assert_same_curves(first, again)

@@ -40,7 +40,12 @@ def built(
     model = mirth.Model(mirth.MLP(hidden, num_outputs=2, activation=activation), mirth.Normal())
     batch = mirth.data.Batch(jnp.ones((num_rows, 3)), jnp.ones(num_rows))
     placement = Placement(tuple(jax.local_devices()[:num_devices]), sequential)
-    method = mirth.MILE(n_warmup=n_warmup, n_samples=n_samples, n_thinning=1, max_params=20)
+    method = mirth.MILE(
+        n_warmup=n_warmup,
+        n_samples=n_samples,
+        n_thinning=1,
+        tuner=mirth.samplers.MILETuner(max_params=20),
+    )
     held = mirth.data.Batch(jnp.ones((20, 3)), jnp.ones(20))
     problem = Problem(
         model, batch, held, num_chains, 0, placement, Monitor(), Recorder(), Deadline(), **options
@@ -101,7 +106,7 @@ def test_the_estimate_is_what_the_compiler_says(
     params = jax.vmap(lambda k: problem.model.init(k, problem.train.x))(jax.random.split(key, 4))
     chains = Chains(recipe, problem, params)
     state, keys, loop = chains.init(), chains.keys(Purpose.SAMPLING), chains.main_loop
-    program = problem.placement.compile(loop._chunk_of_one_chain(64))
+    program = problem.placement.compile(loop.program.chunk_of_one_chain(64))
     span = problem.placement.put_shared(jnp.array([0, 1, 1, 1]))
     found = program.lower(state, keys, (span, chains.shared)).compile().memory_analysis()
     actual = (
@@ -194,7 +199,7 @@ def test_the_sentence() -> None:
 @pytest.mark.parametrize(
     ("part", "advice"),
     [
-        ("draws", r"run directory \(out=...\).*n_samples.*n_thinning"),
+        ("draws", r"run directory \(run=FOLDER\).*n_samples.*n_thinning"),
         ("positions of the tuning", "max_kept"),
         ("data", "fewer rows"),
         ("activations", "smaller data_block_size"),

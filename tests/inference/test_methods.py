@@ -13,6 +13,7 @@ import pytest
 
 import mirth
 from mirth.inference import Placement, Posterior
+from mirth.samplers import MILETuner
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -41,7 +42,7 @@ MILE_CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "phase_fractions": ((0.5, 0.2, 0.3), {}),
     "step_size_init": (2e-3, {}),
     "trust": (0.7, {}),
-    "n_effective": (10, {}),
+    "num_effective": (10, {}),
     "L_factor": (1.0, {}),
     "max_params": (3, {}),
     "max_kept": (4, {}),
@@ -90,8 +91,8 @@ def test_every_parameter_of_mile_changes_the_draws(
 def test_no_parameter_is_forgotten() -> None:
     # They act on longer runs and on sick chains: test_budget.py, test_health_policy.py.
     elsewhere = {"budget", "min_gain", "min_effective", "unhealthy_chains"}
-    fields = {field.name for field in dataclasses.fields(mirth.MILE)}
-    assert set(MILE_CASES) | elsewhere == fields
+    own, tuner = ({f.name for f in dataclasses.fields(c)} for c in (mirth.MILE, MILETuner))
+    assert set(MILE_CASES) | elsewhere == (own - {"tuner"}) | (tuner - {"num_steps"})
     fields = {f.name for f in dataclasses.fields(mirth.DeepEnsemble)}
     assert set(DEEP_ENSEMBLE_CASES) | {"transform"} == fields  # in test_streams.py
 
@@ -115,8 +116,8 @@ def ensemble(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior
             data,
             mirth.DeepEnsemble(**(START | fields)),
             num_chains=2,
-            validation_fraction=0.3,
-            placement=Placement(tuple(jax.local_devices()[:1]), sequential=True),
+            run=mirth.Run(placement=Placement(tuple(jax.local_devices()[:1]), sequential=True)),
+            validation=0.3,
         )
 
     return infer
@@ -164,27 +165,15 @@ def test_mile_starts_from_the_deep_ensemble(
         ("n_samples", 1e3, TypeError),
         ("n_thinning", 0, ValueError),
         ("n_thinning", True, TypeError),
-        ("energy_variance_start", 0.0, ValueError),
-        ("energy_variance_end", -0.1, ValueError),
-        ("phase_fractions", (0.8, 0.1), ValueError),
-        ("phase_fractions", (0.8, 0.1, 0.2), ValueError),
-        ("phase_fractions", (1.2, -0.1, -0.1), ValueError),
         ("step_size_init", 0.0, ValueError),
         ("step_size_init", np.nan, ValueError),
-        ("trust", 0.0, ValueError),
-        ("n_effective", 1.0, ValueError),
-        ("L_factor", -1.0, ValueError),
-        ("max_params", 0, ValueError),
-        ("max_kept", 3, ValueError),
-        ("cap_shrink", 1.0, ValueError),
         ("budget", "automatic", ValueError),
         ("min_gain", -0.1, ValueError),
         ("min_effective", np.inf, ValueError),
         ("unhealthy_chains", "dropped", ValueError),
-        ("cap_growth", 0.9, ValueError),
         ("integrator", "mclachlen", ValueError),
-        ("diagonal_preconditioning", "no", TypeError),
         ("use_validation_rows", "no", TypeError),
+        ("tuner", "mile", TypeError),
         ("start", "deep_ensemble", TypeError),
         ("start", mirth.DeepEnsemble, TypeError),
     ],
@@ -194,6 +183,63 @@ def test_wrong_values_of_mile_are_named(name: str, value: Any, error: type) -> N
         mirth.MILE(**{name: value})
     with pytest.raises(error, match=f"^{name}="):
         mirth.MILE().set_params(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("num_steps", -1, ValueError),
+        ("energy_variance_start", 0.0, ValueError),
+        ("energy_variance_end", -0.1, ValueError),
+        ("phase_fractions", (0.8, 0.1), ValueError),
+        ("phase_fractions", (0.8, 0.1, 0.2), ValueError),
+        ("phase_fractions", (1.2, -0.1, -0.1), ValueError),
+        ("trust", 0.0, ValueError),
+        ("L_factor", -1.0, ValueError),
+        ("max_params", 0, ValueError),
+        ("max_kept", 3, ValueError),
+        ("cap_shrink", 1.0, ValueError),
+        ("cap_growth", 0.9, ValueError),
+        ("diagonal_preconditioning", "no", TypeError),
+        ("num_effective", 1.0, ValueError),
+    ],
+)
+def test_wrong_values_of_the_tuner_are_named(name: str, value: Any, error: type) -> None:
+    with pytest.raises(error, match=f"^{name}="):
+        mirth.MILE(tuner=MILETuner(**{name: value}))
+    with pytest.raises(error, match=f"^{name}="):
+        mirth.MILE().set_params(**{f"tuner__{name}": value})
+
+
+@pytest.mark.parametrize("name", mirth.MILE.MOVED)
+def test_old_names_of_the_tuner_work_and_name_the_new(name: str) -> None:
+    new = mirth.MILE.MOVED[name][2]
+    value = MILE_CASES[new][0]
+    expected = mirth.MILE(tuner=MILETuner(**{new: value}))
+    match = rf"^MILE\({name}=...\) is now MILE\(tuner=MILETuner\({new}=...\)\)"
+    with pytest.warns(FutureWarning, match=match):
+        assert mirth.MILE(**{name: value}) == expected
+    with pytest.warns(FutureWarning, match=match):
+        assert mirth.MILE().set_params(**{name: value}) == expected
+
+
+def test_the_length_of_the_warmup_is_given_once() -> None:
+    tuner = MILETuner(num_steps=70)
+    assert mirth.MILE(tuner=tuner).lengths(10**6).n_warmup == 70
+    assert mirth.MILE(n_warmup=70, tuner=tuner).recipe().adaptation.tuner == tuner
+    with pytest.raises(ValueError, match="n_warmup=60 and num_steps=70 of the tuner are the same"):
+        mirth.MILE(n_warmup=60, tuner=tuner)
+    with pytest.raises(ValueError, match=r"MILETuner\(num_steps=None\) takes its length from"):
+        MILETuner().phases()
+
+
+def test_settings_of_the_tuner_can_be_searched() -> None:
+    reg = mirth.BNNRegressor(method=mirth.MILE())
+    before = reg.method.tuner
+    assert reg.set_params(method__tuner__trust=2.0).method.tuner == MILETuner(trust=2.0)
+    assert before == MILETuner() and "method__tuner__trust" in reg.get_params()
+    with pytest.raises(ValueError, match="no parameter 'trusst'; did you mean 'trust'"):
+        reg.set_params(method__tuner__trusst=2.0)
 
 
 @pytest.mark.parametrize(

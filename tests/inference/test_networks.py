@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 from flax import nnx
 from jaxtyping import Array
 from sklearn.datasets import load_digits
@@ -39,7 +40,11 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 def infer(model: Any, x: Any, y: Any, **options: Any) -> mirth.Posterior:
     placement = Placement(tuple(jax.local_devices()[:2]), sequential=True)
     return mirth.infer(
-        model, mirth.Dataset(x, y), SHORT, num_chains=2, placement=placement, **options
+        model,
+        mirth.Dataset(x, y),
+        SHORT,
+        num_chains=2,
+        **in_groups(options, placement=placement),
     )
 
 

@@ -80,7 +80,7 @@ def python(script: str, **environment: str) -> list[str]:
         "    model = mirth.Model(mirth.MLP((), num_outputs=2), mirth.Normal())\n"
         "    method = mirth.DeepEnsemble(max_epochs=2)\n"
         "    data = mirth.Dataset(x, x[:, 0])\n"
-        "    kwargs = {'num_chains': num_chains, 'validation_fraction': 0.5}\n"
+        "    kwargs = {'num_chains': num_chains, 'validation': 0.5}\n"
         "    with warnings.catch_warnings(record=True) as caught:\n"
         "        warnings.simplefilter('always')\n"
         "        posterior = mirth.infer(model, data, method, **kwargs)\n"

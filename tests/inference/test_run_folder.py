@@ -144,8 +144,8 @@ def test_a_finished_run_is_read_and_a_longer_one_goes_on(
 
 def test_an_ensemble_has_a_folder_too(data: Any, model: Any, tmp_path: Any) -> None:
     method = mirth.DeepEnsemble(max_epochs=12)
-    first = mirth.infer(model, data, method, num_chains=2, out=tmp_path)
-    again = mirth.infer(model, data, method, num_chains=2, out=tmp_path)
+    first = mirth.infer(model, data, method, num_chains=2, run=tmp_path)
+    again = mirth.infer(model, data, method, num_chains=2, run=tmp_path)
     np.testing.assert_array_equal(first.positions(), again.positions())
     assert first.seconds == again.seconds
 
@@ -171,10 +171,10 @@ def test_another_run_does_not_go_on_in_the_folder(
 
 def test_other_data_do_not_go_on_in_the_folder(model: Any, data: Any, tmp_path: Any) -> None:
     method = mirth.DeepEnsemble(max_epochs=2)
-    mirth.infer(model, data, method, num_chains=1, out=tmp_path)
+    mirth.infer(model, data, method, num_chains=1, run=tmp_path)
     other = mirth.Dataset(data.x, data.y + np.float32(1e-3))
     with pytest.raises(RunFolderError, match="has a run with data="):
-        mirth.infer(model, other, method, num_chains=1, out=tmp_path)
+        mirth.infer(model, other, method, num_chains=1, run=tmp_path)
 
 
 def test_what_does_not_change_the_draws_may_change(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.inference import Placement, Posterior
@@ -57,8 +58,8 @@ def sample(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
         options = {"num_chains": 2} | {k: fields.pop(k) for k in names if k in fields}
         placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
         method = fields.pop("method", None) or mirth.Sampling(**(BASE | fields))
-        rest = {"validation_fraction": 0.3, "placement": placement}
-        return mirth.infer(model, data, method, **rest, **options)
+        grouped = in_groups(options, placement=placement)
+        return mirth.infer(model, data, method, validation=0.3, **grouped)
 
     return run
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.core.schedules import Cyclical, Linear
@@ -31,6 +32,7 @@ def sgmcmc(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
 
     def run(**fields: Any) -> Posterior:
         options = {k: fields.pop(k) for k in ("out", "monitors", "chunk_steps") if k in fields}
+        placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
         name = repr(sorted((BASE | fields).items()))
         if options or name not in done:
             found = mirth.infer(
@@ -38,9 +40,8 @@ def sgmcmc(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
                 data,
                 mirth.SGMCMC(**(BASE | fields)),
                 num_chains=2,
-                validation_fraction=0.3,
-                placement=Placement(tuple(jax.local_devices()[:1]), sequential=True),
-                **options,
+                validation=0.3,
+                **in_groups(options, placement=placement),
             )
             if options:
                 return found

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.inference import METHODS, Placement, Posterior, resolve_method
@@ -31,6 +32,7 @@ def smile(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
 
     def run(num_devices: int = 1, **fields: Any) -> Posterior:
         options = {k: fields.pop(k) for k in ("out", "monitors", "chunk_steps") if k in fields}
+        placement = Placement(tuple(jax.local_devices()[:num_devices]), sequential=True)
         name = repr((num_devices, sorted((BASE | fields).items())))
         if options or name not in done:
             found = mirth.infer(
@@ -38,9 +40,8 @@ def smile(model: mirth.Model, data: mirth.Dataset) -> Callable[..., Posterior]:
                 data,
                 mirth.SMILE(**(BASE | fields)),
                 num_chains=2,
-                validation_fraction=0.3,
-                placement=Placement(tuple(jax.local_devices()[:num_devices]), sequential=True),
-                **options,
+                validation=0.3,
+                **in_groups(options, placement=placement),
             )
             if options:
                 return found
@@ -128,19 +129,19 @@ def test_every_row_is_used_and_the_scale_is_exact(
     method = mirth.SMILE(**(BASE | {"n_warmup": 0, "n_samples": 1, "batch_size": 9}))
     weights = np.linspace(0.5, 2.0, len(data))
     weighted = mirth.Dataset(data.x, data.y, weights)
-    mirth.infer(model, weighted, method, num_chains=1, validation_fraction=0.3)
+    mirth.infer(model, weighted, method, num_chains=1, validation=0.3)
     (chains,) = seen
     flat, key = jax.numpy.asarray(chains.flat[0]), jax.random.key(3)
-    prior = float(model.log_prior(chains.unravel(flat)))
-    source = chains.source
+    prior = float(model.log_prior(chains.programs.unravel(flat)))
+    source = chains.source.rows
     num = source.batches.num_batches
     total = 0.0
     for step in range(num):
         _, weight = source.batches.rows(key, step)
-        estimate = float(chains.logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
+        estimate = float(chains.programs.logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
         total += estimate * float(weight.sum()) / source.num_rows
     rows = chains.problem.all_rows()
-    expected = float(model.log_likelihood(chains.unravel(flat), rows))
+    expected = float(model.log_likelihood(chains.programs.unravel(flat), rows))
     assert total == pytest.approx(expected, rel=1e-5)
 
 
@@ -209,7 +210,7 @@ def test_the_released_step_state_by_state(model: mirth.Model, data: mirth.Datase
     chains = chains_of(model, data, published=True, reset_probability=0.5)
     chain = jax.tree.map(lambda leaf: leaf[0], chains.init())
     np.testing.assert_array_equal(chain.adapted.noise.variance, 1.0)
-    step = jax.jit(chains._step)  # is_tuning is False, as while sampling
+    step = jax.jit(chains.programs.step)  # is_tuning is False, as while sampling
     numbers = []
     guard = chain.adapted.guard
     for i in range(40):

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.core.keys import Purpose
 from mirth.core.types import Batch
 from mirth.inference import Placement
-from mirth.inference.chains.sources import ResidentBatches
+from mirth.inference.chains.sources import ResidentBatches, Source
 from mirth.inference.engine.feed import Feed
+from mirth.inference.problem import features_first
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
@@ -38,7 +40,12 @@ def infer(data: Any, **options: Any) -> mirth.Posterior:
         start=START,
     )
     return mirth.infer(
-        MODEL, data, method, num_chains=2, validation=HELD, placement=placement(), **options
+        MODEL,
+        data,
+        method,
+        num_chains=2,
+        validation=HELD,
+        **in_groups(options, placement=placement()),
     )
 
 
@@ -100,7 +107,7 @@ def test_a_loader_and_a_transformation() -> None:
     seeing, blinded = (
         mirth.infer(
             MODEL, data, mirth.DeepEnsemble(max_epochs=30, learning_rate=0.05, transform=transform),
-            num_chains=1, validation=HELD, placement=placement(),
+            num_chains=1, validation=HELD, run=mirth.Run(placement=placement()),
         ).warm_start.validation_loss[0]
         for data, transform in ((mirth.data.BatchStream(batches, 200), None), (HELD, blind))
     )  # fmt: skip
@@ -109,8 +116,9 @@ def test_a_loader_and_a_transformation() -> None:
 
 
 def test_resident_batches_hold_the_exact_scale() -> None:
-    source = ResidentBatches(Batch(jnp.asarray(X), jnp.asarray(Y)), 32)
-    batch = source.at(source.stored, jax.random.key(0), 3, 0)
+    rows = ResidentBatches(len(Y), 32)
+    source = Source(rows, features_first(Batch(jnp.asarray(X), jnp.asarray(Y))))
+    batch = rows.at(source.stored, jax.random.key(0), 3, 0)
     assert float(batch.num_rows) == float(jnp.sum(batch.weights)) in (28.0, 29.0)
     assert source.feed(Purpose.TUNING) is None
 

@@ -1,14 +1,9 @@
-"""Lets the tests of this folder import the shared targets, wherever pytest is started."""
+"""Shared by the tests of samplers."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import jax
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """Sources: where the rows of a step come from, all in memory, batches of these, or a stream.
 
-A source says what is stored on the devices (all rows, or a stack of batches of the stream), and
-binds the rows of a step: it gives the log likelihood of parameters by them, scaled to all rows. So
-a chain need not know which of the three it has.
+Each of the three kinds binds the rows of a step: it gives the log likelihood of parameters by them,
+scaled to all rows, so a chain need not know which it has. It holds no data, because programs that
+outlive a run follow from it; a source has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,9 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from mirth.core.keys import Purpose
 from mirth.core.types import Batch, Key, Params
-from mirth.data import EpochBatches, Stream
+from mirth.data import EpochBatches
 from mirth.inference.engine.feed import Feed, stream_seed
-from mirth.inference.engine.placement import Placement
 from mirth.inference.problem import Problem, features_first, rows_first
 from mirth.model import Model, in_row_blocks
 
@@ -29,9 +29,28 @@ LogLikelihood = Callable[[Params], Float[Array, ""]]
 _MAX_WATCHED = 2000  # more validation rows would cost more than the steps between two draws
 
 
-def choose_source(
-    problem: Problem, batch_size: int | None, use_validation_rows: bool
-) -> AllRows | ResidentBatches | StreamedBatches:
+class Source:
+    """Data of a run, and how the rows of a step are taken from it.
+
+    Parameters
+    ----------
+    rows : AllRows, ResidentBatches or StreamedBatches
+        How.
+    stored : Any
+        What the chains see at first: all rows, or the first stack of a stream.
+    feeds : mapping of Purpose to Feed, optional
+        Batches of a stream for each part of the run.
+    """
+
+    def __init__(self, rows: Rows, stored: Any, feeds: Mapping[Purpose, Feed] | None = None):
+        self.rows, self.stored, self._feeds = rows, stored, feeds
+
+    def feed(self, purpose: Purpose) -> Feed | None:
+        """Give the batches of a part of the run, in their own order; None if all rows are there."""
+        return None if self._feeds is None else self._feeds[purpose]
+
+
+def choose_source(problem: Problem, batch_size: int | None, use_validation_rows: bool) -> Source:
     """Choose the source of a run.
 
     Parameters
@@ -45,29 +64,31 @@ def choose_source(
     """
     if problem.stream is not None:
         assert batch_size is not None, "refused before"
-        return StreamedBatches(problem.stream, batch_size, problem.seed, problem.placement)
+        stream, placement = problem.stream, problem.placement
+        feeds = {
+            purpose: Feed(stream, batch_size, stream_seed(problem.seed, purpose), placement)
+            for purpose in (Purpose.TUNING, Purpose.SAMPLING)
+        }
+        return Source(StreamedBatches(stream.num_rows), feeds[Purpose.TUNING].stack(0), feeds)
     rows = problem.all_rows() if use_validation_rows else problem.train
+    num_rows = rows.y.shape[0]
     if batch_size is not None:
-        return ResidentBatches(rows, batch_size)
-    key = jax.random.key(0)
-    params = jax.eval_shape(problem.model.init, key, problem.train.x)
-    return AllRows(rows, problem.choose_block_size(params, rows))
+        return Source(ResidentBatches(num_rows, min(batch_size, num_rows)), features_first(rows))
+    block_size = problem.choose_block_size(problem.params, rows)
+    return Source(AllRows(block_size), features_first(rows))
 
 
+@dataclasses.dataclass(frozen=True)
 class AllRows:
     """Each step sees all rows, in blocks where their activations would be too large.
 
     Parameters
     ----------
-    rows : Batch
-        All rows.
     block_size : int or None
         Most rows at a time.
     """
 
-    def __init__(self, rows: Batch, block_size: int | None):
-        self.block_size = block_size
-        self.stored = features_first(rows)
+    block_size: int | None
 
     def log_likelihood(
         self, model: Model, stored: Any, key: Key, count: Step, i: Step
@@ -80,12 +101,9 @@ class AllRows:
         """Give the validation rows that the chains are watched by: all."""
         return validation
 
-    def feed(self, purpose: Purpose) -> None:
-        """Nothing needs to be fed: the rows are there."""
-
 
 class _BatchSource:
-    """What sources of batches share."""
+    """What rows that come in batches share."""
 
     num_rows: int
 
@@ -109,21 +127,25 @@ class _BatchSource:
         return jax.tree.map(lambda leaf: leaf[rows], validation)
 
 
+@dataclasses.dataclass(frozen=True)
 class ResidentBatches(_BatchSource):
     """All rows are on the device; each chain takes batches of them, in an order of its own.
 
     Parameters
     ----------
-    rows : Batch
-        All rows.
+    num_rows : int
+        Rows of the data.
     batch_size : int
-        Most rows of a batch.
+        Most rows of a batch; at most all.
     """
 
-    def __init__(self, rows: Batch, batch_size: int):
-        self.num_rows: int = rows.y.shape[0]
-        self.batches = EpochBatches(self.num_rows, min(batch_size, self.num_rows))
-        self.stored = features_first(rows)
+    num_rows: int
+    batch_size: int
+
+    @property
+    def batches(self) -> EpochBatches:
+        """Rows of each batch."""
+        return EpochBatches(self.num_rows, self.batch_size)
 
     def at(self, stored: Any, key: Key, count: Step, i: Step) -> Batch:
         """Give the batch of a step.
@@ -131,7 +153,7 @@ class ResidentBatches(_BatchSource):
         Parameters
         ----------
         stored : tuple
-            All rows.
+            What the chains see: all rows.
         key : Key
             Key of the chain's batches.
         count : int scalar
@@ -144,41 +166,23 @@ class ResidentBatches(_BatchSource):
         x, y, own = jax.tree.map(lambda leaf: leaf[index], (rows.x, rows.y, rows.weights))
         return Batch(x, y, weight if own is None else weight * own, jnp.sum(weight))
 
-    def feed(self, purpose: Purpose) -> None:
-        """Nothing needs to be fed: the rows are there."""
 
-
+@dataclasses.dataclass(frozen=True)
 class StreamedBatches(_BatchSource):
     """Batches come from a stream, in stacks; all chains see the same batch at a step.
 
     Parameters
     ----------
-    stream : Stream
-        The data.
-    batch_size : int
-        Rows asked for.
-    seed : int
-        Seed of the run.
-    placement : Placement
-        Devices.
+    num_rows : int
+        Rows of the data.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, seed: int, placement: Placement):
-        self.stream, self.batch_size = stream, batch_size
-        self.seed, self.placement = seed, placement
-        self.num_rows = stream.num_rows
-        self._feeds: dict[Purpose, Feed] = {}
-        self.stored = self.feed(Purpose.TUNING).stack(0)
+    num_rows: int
 
     def at(self, stored: Any, key: Key, count: Step, i: Step) -> Batch:
         """Give the batch of a step; ``stored`` is its stack."""
         steps = stored.y.shape[0]
         return jax.tree.map(lambda leaf: leaf[i % steps], stored)
 
-    def feed(self, purpose: Purpose) -> Feed:
-        """Give what reads the stream for one part of the run, in an order of its own."""
-        if purpose not in self._feeds:
-            self._feeds[purpose] = Feed(
-                self.stream, self.batch_size, stream_seed(self.seed, purpose), self.placement
-            )
-        return self._feeds[purpose]
+
+Rows = AllRows | ResidentBatches | StreamedBatches

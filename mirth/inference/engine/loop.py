@@ -81,8 +81,8 @@ StepFn = Callable[[Key, Any, Array, Any], tuple[Any, Any]]
 KeepFn = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
-class ChainLoop:
-    """A compiled program of steps, run in chunks for any number of phases.
+class ChunkProgram:
+    """A compiled program of steps of all chains; its length is an argument, so it compiles once.
 
     Parameters
     ----------
@@ -94,138 +94,31 @@ class ChainLoop:
         nothing.
     placement : Placement
         Devices.
-    num_chains : int
-        Chains without the padding; kept draws are cut to it.
-    chunk_steps : int, optional
-        Steps of a chunk; None finds the number that takes about ``chunk_seconds``.
-    chunk_seconds : float, default=1.0
-        Time between two reports.
     """
 
-    def __init__(
-        self,
-        step_fn: StepFn,
-        keep_fn: KeepFn | None,
-        placement: Placement,
-        num_chains: int,
-        *,
-        chunk_steps: int | None = None,
-        chunk_seconds: float = 1.0,
-    ):
+    def __init__(self, step_fn: StepFn, keep_fn: KeepFn | None, placement: Placement):
         # Traced once, though the shapes of what they give are asked for as well.
         self.step_fn = jax.jit(step_fn, inline=True)
         self.keep_fn = None if keep_fn is None else jax.jit(keep_fn, inline=True)
-        self.placement, self.num_chains = placement, num_chains
-        self.chunk_steps, self.chunk_seconds = chunk_steps, chunk_seconds
-        self._compiled: Callable[..., Any] | None = None
-        self._capacity = 0
-        self._size = _FIRST_CHUNK_STEPS
+        self.placement = placement
+        self._compiled: tuple[Callable[..., Any], int] | None = None
 
-    def run(
-        self,
-        name: str,
-        carry: Any,
-        keys: Key,
-        shared: Any,
-        *,
-        num_steps: int,
-        total_steps: int | None = None,
-        first_step: int = 0,
-        thin: int = 1,
-        done: int = 0,
-        keep: bool = True,
-        sink: Callable[[Any], None] | None = None,
-        on_chunk: Callable[[ChunkReport], bool | None] | None = None,
-        feed: Feed | None = None,
-    ) -> tuple[Any, Any]:
-        """Run one phase of all chains.
+    def compiled(self, carry: Any, keys: Key, shared: Any) -> tuple[Callable[..., Any], int]:
+        """Give the program, and the number of draws that a chunk may keep.
 
         Parameters
         ----------
-        name : str
-            Name of the phase, for the progress display.
-        carry : pytree
-            State of all chains, leading axis (chains,) padded and placed.
-        keys : array of keys, shape (chains,)
-            One key per chain, padded and placed likewise.
-        shared : pytree
-            What all chains see (the data), placed on every device.
-        num_steps : int
-            Steps of the phase; only whole multiples of ``thin`` are run.
-        total_steps : int, optional
-            Steps to speak of in the reports, if the phase goes on in another call.
-        first_step : int, default=0
-            Number of the first step; steps are numbered through all phases that share ``keys``.
-        thin : int, default=1
-            Keep every ``thin``-th state.
-        done : int, default=0
-            Kept states (steps / ``thin``) of the phase that ``carry`` already has behind it.
-        keep : bool, default=True
-            Whether draws are kept; a phase that keeps none shares the program of one that does.
-        sink : callable, optional
-            Takes each piece of kept draws, axes (chains, draws, ...); None gathers them.
-        on_chunk : callable, optional
-            Called with a :class:`ChunkReport` after each chunk, on the host; the run ends there if
-            it returns True.
-        feed : Feed, optional
-            Gives ``shared.stored`` for each stack of steps.
-
-        Returns
-        -------
-        carry : pytree
-            State of all chains.
-        kept : pytree of NumPy arrays, or None
-            Axes (chains, draws, ...); None if nothing is kept or a sink has taken them.
+        carry, keys, shared : pytree
+            What the program will see, or its shapes; every call must have the same ones.
         """
-        total = num_steps // thin
         if self._compiled is None:
-            self._capacity = self._find_capacity(carry, keys, shared)
-            self._compiled = self.placement.compile(self._chunk_of_one_chain(self._capacity))
-        chunk, capacity = self._compiled, self._capacity
-        keep = keep and self.keep_fn is not None
-        limit = capacity if keep else total
-        pieces: list[Any] = []
-        take = sink or pieces.append
-        begin, begun = time.perf_counter(), done
-        size = max(1, (self.chunk_steps or self._size) // thin)
-        is_over = False
-        while done < total and not is_over:
-            count = min(size, total - done, limit)
-            started = time.perf_counter()
-            steps = None if feed is None else feed.steps
-            spans = cut_spans(first_step + done * thin, count, thin, keep=keep, stack_steps=steps)
-            parts = []
-            for span in spans:
-                if feed is not None:
-                    shared = shared._replace(stored=feed.stack(span.first // feed.steps))
-                placed = self.placement.put_shared(jnp.array(span))
-                carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (placed, shared)))
-                parts.append(jax.tree.map(self._cut, stats))
-                if span.keeps:
-                    # A copy, because a view would keep the whole buffer alive until the end.
-                    take(jax.tree.map(lambda k, c=span.intervals: self._cut(k)[:, :c].copy(), kept))
-            rate = count / (time.perf_counter() - started)
-            done += count
-            if on_chunk is not None:
-                seconds = time.perf_counter() - begin
-                place = (done * thin, total_steps or total * thin, begun * thin)
-                stats = _joined(parts, [span.intervals * span.thin for span in spans])
-                is_over = on_chunk(ChunkReport(name, *place, seconds, stats, carry)) is True
-            if self.chunk_steps is None:
-                # The first chunk includes compilation, so its rate is an underestimate: grow at
-                # most tenfold at a time.
-                size = int(np.clip(rate * self.chunk_seconds, 1, 10 * size))
-                self._size = size * thin
-        if not pieces:
-            return carry, None
-        return carry, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
+            capacity = self._find_capacity(carry, keys, shared)
+            compiled = self.placement.compile(self.chunk_of_one_chain(capacity))
+            self._compiled = compiled, capacity
+        return self._compiled
 
-    def _cut(self, leaf: jax.Array) -> np.ndarray:
-        """Fetch a leaf without the padding chains."""
-        return np.asarray(leaf)[: self.num_chains]
-
-    def _chunk_of_one_chain(self, capacity: int) -> Callable[[Any, Key, Any], Any]:
-        """Build the program of one chunk; its length is an argument, so it compiles once."""
+    def chunk_of_one_chain(self, capacity: int) -> Callable[[Any, Key, Any], Any]:
+        """Build the program of one chunk of one chain, with room for some draws."""
         step_fn, keep_fn = self.step_fn, self.keep_fn
 
         def chunk(carry: Any, key: Key, span_and_shared: Any) -> tuple[Any, Any, ChunkStats]:
@@ -275,6 +168,147 @@ class ChainLoop:
         draw = jax.eval_shape(self.keep_fn, one, info, shared)[1]
         num_bytes = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(draw))
         return kept_per_chunk(num_bytes * jax.tree.leaves(carry)[0].shape[0])
+
+
+class Stretch(NamedTuple):
+    """Steps of a phase that the loop runs at once: all of them, or those up to the next review.
+
+    Parameters
+    ----------
+    name : str
+        Name of the phase, for the progress display.
+    num_steps : int
+        Steps of the phase at the end of the stretch; only whole multiples of ``thin`` are run.
+    total_steps : int, optional
+        Steps to speak of in the reports, if the phase goes on in another stretch.
+    first_step : int, default=0
+        Number of the phase's first step; steps are numbered through all phases that share keys.
+    thin : int, default=1
+        Keep every ``thin``-th state.
+    done : int, default=0
+        Kept states (steps / ``thin``) of the phase that the chains already have behind them.
+    keep : bool, default=True
+        Whether draws are kept; a phase that keeps none shares the program of one that does.
+    """
+
+    name: str
+    num_steps: int
+    total_steps: int | None = None
+    first_step: int = 0
+    thin: int = 1
+    done: int = 0
+    keep: bool = True
+
+
+class ChainLoop:
+    """Runs a program of steps in chunks, for any number of phases.
+
+    Parameters
+    ----------
+    program : ChunkProgram
+        The program.
+    num_chains : int
+        Chains without the padding; kept draws are cut to it.
+    chunk_steps : int, optional
+        Steps of a chunk; None finds the number that takes about ``chunk_seconds``.
+    chunk_seconds : float, default=1.0
+        Time between two reports.
+    """
+
+    def __init__(
+        self,
+        program: ChunkProgram,
+        num_chains: int,
+        *,
+        chunk_steps: int | None = None,
+        chunk_seconds: float = 1.0,
+    ):
+        self.program, self.num_chains = program, num_chains
+        self.chunk_steps, self.chunk_seconds = chunk_steps, chunk_seconds
+        self._size = _FIRST_CHUNK_STEPS
+
+    def run(
+        self,
+        stretch: Stretch,
+        carry: Any,
+        keys: Key,
+        shared: Any,
+        *,
+        sink: Callable[[Any], None] | None = None,
+        on_chunk: Callable[[ChunkReport], bool | None] | None = None,
+        feed: Feed | None = None,
+    ) -> tuple[Any, Any]:
+        """Run a stretch of all chains.
+
+        Parameters
+        ----------
+        stretch : Stretch
+            Which steps.
+        carry : pytree
+            State of all chains, leading axis (chains,) padded and placed.
+        keys : array of keys, shape (chains,)
+            One key per chain, padded and placed likewise.
+        shared : pytree
+            What all chains see (the data), placed on every device.
+        sink : callable, optional
+            Takes each piece of kept draws, axes (chains, draws, ...); None gathers them.
+        on_chunk : callable, optional
+            Called with a :class:`ChunkReport` after each chunk, on the host; the run ends there if
+            it returns True.
+        feed : Feed, optional
+            Gives ``shared.stored`` for each stack of steps.
+
+        Returns
+        -------
+        carry : pytree
+            State of all chains.
+        kept : pytree of NumPy arrays, or None
+            Axes (chains, draws, ...); None if nothing is kept or a sink has taken them.
+        """
+        thin, done, first = stretch.thin, stretch.done, stretch.first_step
+        total = stretch.num_steps // thin
+        chunk, capacity = self.program.compiled(carry, keys, shared)
+        keep = stretch.keep and self.program.keep_fn is not None
+        limit = capacity if keep else total
+        pieces: list[Any] = []
+        take = sink or pieces.append
+        begin, begun = time.perf_counter(), done
+        size = max(1, (self.chunk_steps or self._size) // thin)
+        is_over = False
+        while done < total and not is_over:
+            count = min(size, total - done, limit)
+            started = time.perf_counter()
+            steps = None if feed is None else feed.steps
+            spans = cut_spans(first + done * thin, count, thin, keep=keep, stack_steps=steps)
+            parts = []
+            for span in spans:
+                if feed is not None:
+                    shared = shared._replace(stored=feed.stack(span.first // feed.steps))
+                placed = self.program.placement.put_shared(jnp.array(span))
+                carry, kept, stats = jax.block_until_ready(chunk(carry, keys, (placed, shared)))
+                parts.append(jax.tree.map(self._cut, stats))
+                if span.keeps:
+                    # A copy, because a view would keep the whole buffer alive until the end.
+                    take(jax.tree.map(lambda k, c=span.intervals: self._cut(k)[:, :c].copy(), kept))
+            rate = count / (time.perf_counter() - started)
+            done += count
+            if on_chunk is not None:
+                seconds = time.perf_counter() - begin
+                place = (done * thin, stretch.total_steps or total * thin, begun * thin)
+                stats = _joined(parts, [span.intervals * span.thin for span in spans])
+                is_over = on_chunk(ChunkReport(stretch.name, *place, seconds, stats, carry)) is True
+            if self.chunk_steps is None:
+                # The first chunk includes compilation, so its rate is an underestimate: grow at
+                # most tenfold at a time.
+                size = int(np.clip(rate * self.chunk_seconds, 1, 10 * size))
+                self._size = size * thin
+        if not pieces:
+            return carry, None
+        return carry, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
+
+    def _cut(self, leaf: jax.Array) -> np.ndarray:
+        """Fetch a leaf without the padding chains."""
+        return np.asarray(leaf)[: self.num_chains]
 
 
 def kept_per_chunk(draw_bytes: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -129,10 +129,7 @@ def _seconds_per_step(chains: Chains) -> float:
     """Measure the gradients of a step of all chains."""
     placement = chains.problem.placement
 
-    def gradient(state: Any, key: Any, shared: Any) -> Any:
-        return jax.grad(chains.logdensity_fn(shared, key, 0, 0))(state)
-
-    run: Callable[..., Any] = placement.compile(gradient, donate=False)
+    run = chains.programs.gradient
     arguments = (placement.put_chains(chains.flat), chains.keys(Purpose.MOMENTUM), chains.shared)
     jax.block_until_ready(run(*arguments))
     times = []

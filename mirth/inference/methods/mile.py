@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from mirth.core.config import Configurable
+from mirth.core.config import Configurable, takes_moved_parameters
 from mirth.core.validation import (
     COUNT,
     COUNT_OR_NONE,
@@ -51,6 +51,7 @@ class Lengths(NamedTuple):
     step_size_init: float
 
 
+@takes_moved_parameters
 @dataclasses.dataclass(kw_only=True)
 class MILE(Configurable):
     r"""Microcanonical Langevin Ensembles.
@@ -71,28 +72,14 @@ class MILE(Configurable):
     n_thinning : int, optional
         Steps between two kept draws. None means 10, and in the proportion of the warm-up more
         where that is chosen by the size of the network.
-    energy_variance_start, energy_variance_end : float, default=0.5, 0.02
-        Target of the energy error's variance per dimension, at the first step and at the end of
-        the second phase. The paper ends at 0.1, the default of the tuner; the shorter steps of
-        0.02 are less biased and predicted better in all measurements (``docs/performance.md``).
-    phase_fractions : tuple of float, default=(0.8, 0.1, 0.1)
-        Shares of the three phases of the warm-up.
+    tuner : MILETuner, optional
+        Settings of the tuning: the energy targets, the shares of the phases, the memory of its
+        averages, the decoherence length, diagonal preconditioning. Its ``num_steps`` is
+        ``n_warmup`` by another name; give one of the two.
     step_size_init : float, optional
         First step size; None means 0.001 for up to 1 000 parameters, growing with the square root
         of their number. The tuner jumps up to 21-fold at once, then climbs by 0.3 % a step, so a
         guess that is far too small wastes a short warm-up.
-    trust : float, default=1.5
-        How far an energy error may be from the target to count in full.
-    n_effective : float, default=100
-        Memory of the step-size average, in steps.
-    L_factor : float, default=0.4
-        Decoherence length in units of the distance between independent draws.
-    max_params, max_kept : int, default=2000, 10_000
-        Parameters and steps that the third phase looks at.
-    cap_shrink, cap_growth : float, default=0.8, 1.0005
-        Factors of the largest allowed step size after a divergent and after a good step.
-    diagonal_preconditioning : bool, default=False
-        Scale each parameter by its spread in the second phase.
     integrator : {"mclachlan", "leapfrog"}, default="mclachlan"
         Scheme of the dynamics.
     use_validation_rows : bool, optional
@@ -135,31 +122,28 @@ class MILE(Configurable):
     """
 
     RANGES: ClassVar[Mapping[str, Range]] = {
-        "n_warmup": dataclasses.replace(MILETuner.RANGES["num_steps"], or_none=True),
+        "n_warmup": MILETuner.RANGES["num_steps"],
         "n_samples": COUNT,
         "n_thinning": COUNT_OR_NONE,
         "step_size_init": POSITIVE_OR_NONE,
         "min_gain": NON_NEGATIVE,
         "min_effective": NON_NEGATIVE,
-        "n_effective": MILETuner.RANGES["num_effective"],
-        **{k: v for k, v in MILETuner.RANGES.items() if not k.startswith("num_")},
+    }
+    MOVED: ClassVar[Mapping[str, tuple[str, str, str]]] = {
+        "n_effective": ("MILETuner", "tuner", "num_effective"),
+        **{
+            name: ("MILETuner", "tuner", name)
+            for name in MILETuner.RANGES
+            if not name.startswith("num_")
+        },
+        "diagonal_preconditioning": ("MILETuner", "tuner", "diagonal_preconditioning"),
     }
 
     n_warmup: int | None = None
     n_samples: int = 200
     n_thinning: int | None = None
-    energy_variance_start: float = 0.5
-    energy_variance_end: float = 0.02
-    phase_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    tuner: MILETuner = dataclasses.field(default_factory=MILETuner)
     step_size_init: float | None = None
-    trust: float = 1.5
-    n_effective: float = 100.0
-    L_factor: float = 0.4
-    max_params: int = 2000
-    max_kept: int = 10_000
-    cap_shrink: float = 0.8
-    cap_growth: float = 1.0005
-    diagonal_preconditioning: bool = False
     integrator: str = "mclachlan"
     use_validation_rows: bool | None = None
     budget: str = "fixed"
@@ -170,7 +154,16 @@ class MILE(Configurable):
 
     def __post_init__(self) -> None:
         self.start = resolve_start(self.start)
-        check_flag("diagonal_preconditioning", self.diagonal_preconditioning)
+        if not isinstance(self.tuner, MILETuner):
+            raise TypeError(
+                f"tuner={self.tuner!r} must be a mirth.samplers.MILETuner, such as "
+                "MILETuner(energy_variance_end=0.1)."
+            )
+        if self.n_warmup is not None and self.tuner.num_steps not in (None, self.n_warmup):
+            raise ValueError(
+                f"n_warmup={self.n_warmup} and num_steps={self.tuner.num_steps} of the tuner are "
+                "the same number; give one of them."
+            )
         check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
         check_name("integrator", self.integrator, list(SCHEMES))
@@ -181,7 +174,6 @@ class MILE(Configurable):
                 "budget='auto' is judged by the validation rows, so use_validation_rows must be "
                 "False or None."
             )
-        self.tuner()
 
     def lengths(self, num_params: int) -> Lengths:
         r"""Give the numbers of steps, and the first step size, for a network of a size.
@@ -209,7 +201,8 @@ class MILE(Configurable):
         """
         growth = math.sqrt(max(1.0, num_params / _PARAMS))
         longer = min(growth, _MOST_GROWTH)
-        n_warmup, n_thinning, step_size = self.n_warmup, self.n_thinning, self.step_size_init
+        n_warmup = self.tuner.num_steps if self.n_warmup is None else self.n_warmup
+        n_thinning, step_size = self.n_thinning, self.step_size_init
         if n_thinning is None:
             n_thinning = round(_THINNING * (longer if n_warmup is None else 1.0))
         return Lengths(
@@ -218,29 +211,12 @@ class MILE(Configurable):
             _STEP_SIZE * growth if step_size is None else step_size,
         )
 
-    def tuner(self, num_params: int = 1) -> MILETuner:
-        """Build the tuner with these settings, for a network of a size."""
-        return MILETuner(
-            num_steps=self.lengths(num_params).n_warmup,
-            energy_variance_start=self.energy_variance_start,
-            energy_variance_end=self.energy_variance_end,
-            phase_fractions=self.phase_fractions,
-            trust=self.trust,
-            num_effective=self.n_effective,
-            L_factor=self.L_factor,
-            max_params=self.max_params,
-            max_kept=self.max_kept,
-            cap_shrink=self.cap_shrink,
-            cap_growth=self.cap_growth,
-            diagonal_preconditioning=self.diagonal_preconditioning,
-        )
-
     def recipe(self, num_params: int = 1) -> Recipe:
         """Put together what is asked of the chains, for a network of a size."""
         lengths = self.lengths(num_params)
         kernel = MCLMC(lengths.step_size_init, 1.0, integrator=self.integrator)
         return Recipe(
-            adaptation=ThreePhases.of(kernel, self.tuner(num_params)),
+            adaptation=ThreePhases.of(kernel, self.tuner.of_length(lengths.n_warmup)),
             n_samples=self.n_samples,
             n_thinning=lengths.n_thinning,
             batch_size=None,

@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mirth.core.keys import Purpose, purpose_key
-from mirth.core.trees import tree_size
 from mirth.inference.chains.chains import Recipe
 from mirth.inference.engine.loop import kept_per_chunk
 from mirth.inference.memory import MemoryNeed, tree_bytes
@@ -46,9 +44,7 @@ def estimate_memory(recipe: Recipe, problem: Problem) -> MemoryNeed:
         Bytes on the host and on each device.
     """
     placement, num_chains = problem.placement, problem.num_chains
-    key = purpose_key(problem.seed, Purpose.NETWORK_INIT)
-    params = jax.eval_shape(problem.model.init, key, problem.train.x)
-    num_params = tree_size(params)
+    params, num_params = problem.params, problem.num_params
     rows = jax.eval_shape(problem.all_rows) if recipe.use_validation_rows else problem.train
     num_padded = placement.padded(num_chains)
     per_device = num_padded // len(placement.devices)

@@ -18,7 +18,7 @@ import numpy as np
 from mirth.core.keys import Purpose
 from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
 from mirth.inference.chains.chains import Chain, Chains, pooled, standard_error
-from mirth.inference.engine.loop import ChunkReport
+from mirth.inference.engine.loop import ChunkReport, Stretch
 from mirth.inference.monitors.monitor import ChainsReport
 from mirth.inference.posterior import Posterior
 from mirth.inference.reports import TuningReport, WarmStartReport
@@ -136,19 +136,22 @@ class ChainRun:
             is_tuning, spread, horizon = self.problem.placement.put_shared(
                 jax.tree.map(jnp.array, flags)
             )
-            state, _ = loop.run(
+            stretch = Stretch(
                 phase.name,
-                state,
-                chains.keys(Purpose.TUNING),
-                chains.shared._replace(
-                    is_tuning=is_tuning, measures_spread=spread, horizon=horizon
-                ),
                 num_steps=stop * unit,
                 total_steps=end * unit,
                 first_step=sum(record.steps[:index]),
                 thin=unit,
                 done=record.done,
                 keep=bool(trajectory) or sums_up,
+            )
+            state, _ = loop.run(
+                stretch,
+                state,
+                chains.keys(Purpose.TUNING),
+                chains.shared._replace(
+                    is_tuning=is_tuning, measures_spread=spread, horizon=horizon
+                ),
                 sink=draws.append if trajectory else lambda _: None,
                 on_chunk=on_chunk,
                 feed=chains.feed(Purpose.TUNING),
@@ -193,15 +196,13 @@ class ChainRun:
             if record.done and self.problem.deadline.has_passed():
                 reviews.note_deadline()
                 break
+            most_now = min(most, next_review(record.done, FIRST_DRAWS))
+            stretch = Stretch(SAMPLING, most_now * unit, most * unit, thin=unit, done=record.done)
             state, _ = chains.main_loop.run(
-                SAMPLING,
+                stretch,
                 state,
                 chains.keys(Purpose.SAMPLING),
                 chains.shared,
-                num_steps=min(most, next_review(record.done, FIRST_DRAWS)) * unit,
-                total_steps=most * unit,
-                thin=unit,
-                done=record.done,
                 sink=sink,
                 on_chunk=on_chunk,
                 feed=chains.feed(Purpose.SAMPLING),

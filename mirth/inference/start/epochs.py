@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from mirth.core.keys import Purpose
+from mirth.core.programs import Shapes
 from mirth.core.trees import tree_all_finite, tree_select, unraveller
 from mirth.core.types import Batch, Key, Params
 from mirth.data import Stream
@@ -114,22 +116,59 @@ def make_optimiser(settings: Optimisation) -> optax.GradientTransformation:
 
 
 class MemberProgram:
-    """What the optimisation of a member is made of.
+    """What the optimisation of a member is made of, and its programs for all members.
 
     Parameters
     ----------
     model : Model
         What to fit.
-    x : pytree of arrays
-        Some rows, for the shapes of the weights.
     settings : Optimisation
         Numbers.
+    placement : Placement
+        Devices.
+    rows : Shapes
+        Shapes of the rows to learn from, a batch, and of the rows that decide when to stop.
+    num_members : int
+        Number of members. Programs of another number or of other rows are not this object's.
     """
 
-    def __init__(self, model: Model, x: Any, settings: Optimisation):
+    def __init__(
+        self,
+        model: Model,
+        settings: Optimisation,
+        placement: Placement,
+        rows: Shapes,
+        num_members: int,
+    ):
         self.model, self.optimiser, self.settings = model, make_optimiser(settings), settings
-        like = jax.eval_shape(model.init_weights, jax.random.key(0), x)
+        self.placement = placement
+        train, _ = rows.tree()
+        like = jax.eval_shape(model.init_weights, jax.random.key(0), train.x)
         self._unravel = {name: unraveller(part)[0] for name, part in like.items()}
+
+    @functools.cached_property
+    def begin(self) -> Callable[[Key, Any], MemberState]:
+        """Start all members: ``begin(keys, x)`` with some rows, for the shapes of the weights."""
+        # The weights themselves; only the best ones get hyper-parameters of the prior, which fit
+        # them.
+        return jax.jit(
+            jax.vmap(lambda key, x: self.init(self.model.init_weights(key, x)), (0, None))
+        )
+
+    @functools.cached_property
+    def end(self) -> Callable[[Vectors], Params]:
+        """Give the parameters of the model for the weights of all members."""
+        return jax.jit(jax.vmap(lambda params: self.model.from_weights(self.weights(params))))
+
+    @functools.cached_property
+    def run(self) -> Callable[..., tuple[MemberState, Array]]:
+        """Run a few epochs of all members over rows in memory."""
+        return self.placement.compile(self.epochs)
+
+    @functools.cached_property
+    def run_stack(self) -> Callable[..., MemberState]:
+        """Let all members go through some batches of a stream."""
+        return self.placement.compile(self.stack)
 
     def init(self, weights: Params) -> MemberState:
         """Start one member.
@@ -251,20 +290,15 @@ class ResidentEpochs:
         What a member does.
     train, validation : Batch
         Rows to learn from, and rows that decide when to stop.
-    placement : Placement
-        Devices.
     """
 
-    def __init__(
-        self, program: MemberProgram, train: Batch, validation: Batch, placement: Placement
-    ):
-        self.shared = placement.put_shared((train, validation))
-        self.run = placement.compile(program.epochs)
+    def __init__(self, program: MemberProgram, train: Batch, validation: Batch):
+        self.shared = program.placement.put_shared((train, validation))
+        self.run = program.run
 
     def __call__(self, state: MemberState, keys: Key) -> tuple[MemberState, Array]:
         """Run a few epochs; gives their losses too, axes (members, epochs, 2)."""
-        result: tuple[MemberState, Array] = self.run(state, keys, self.shared)
-        return result
+        return self.run(state, keys, self.shared)
 
 
 class StreamedEpochs:
@@ -280,24 +314,15 @@ class StreamedEpochs:
         Rows that decide when to stop.
     seed : int
         Seed of the run.
-    placement : Placement
-        Devices.
     """
 
-    def __init__(
-        self,
-        program: MemberProgram,
-        stream: Stream,
-        validation: Batch,
-        seed: int,
-        placement: Placement,
-    ):
-        batch_size = program.settings.batch_size
+    def __init__(self, program: MemberProgram, stream: Stream, validation: Batch, seed: int):
+        batch_size, placement = program.settings.batch_size, program.placement
         self.feed = Feed(stream, batch_size, stream_seed(seed, Purpose.WARM_START), placement)
         self.num_batches = stream.num_batches(batch_size)
         self.placement = placement
         self.validation = placement.put_shared(validation.weighted())
-        self.run = placement.compile(program.stack)
+        self.run = program.run_stack
 
     def __call__(self, state: MemberState, keys: Key) -> tuple[MemberState, Array]:
         """Run one epoch; gives its losses too, axes (members, 1, 2)."""

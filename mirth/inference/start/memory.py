@@ -8,7 +8,7 @@ from mirth.core.keys import Purpose, purpose_key
 from mirth.inference.engine.feed import stack_steps
 from mirth.inference.memory import MemoryNeed, tree_bytes
 from mirth.inference.problem import Problem
-from mirth.inference.start.epochs import MemberProgram, Optimisation
+from mirth.inference.start.epochs import Optimisation, make_optimiser
 from mirth.model import activation_bytes
 
 # The state before and after a batch; the gradient and the update are as large as the weights.
@@ -37,11 +37,10 @@ def estimate_ensemble_memory(settings: Optimisation, problem: Problem) -> Memory
         Bytes on the host and on each device.
     """
     placement, num_members = problem.placement, problem.num_chains
-    key = purpose_key(problem.seed, Purpose.NETWORK_INIT)
-    params = jax.eval_shape(problem.model.init, key, problem.train.x)
+    params, key = problem.params, purpose_key(problem.seed, Purpose.NETWORK_INIT)
     weights = jax.eval_shape(problem.model.init_weights, key, problem.train.x)
-    program = MemberProgram(problem.model, problem.train.x, settings)
-    state = tree_bytes(jax.eval_shape(program.init, weights))
+    moments = jax.eval_shape(make_optimiser(settings).init, weights)
+    state = 2 * tree_bytes(weights) + tree_bytes(moments)  # the present and the best weights
     data = tree_bytes((problem.train, problem.validation))
     batch, stream = settings.batch_size, problem.stream
     if stream is not None:

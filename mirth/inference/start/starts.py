@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from mirth.core.fingerprints import data_hash
 from mirth.core.keys import Purpose
 from mirth.core.outcomes import Outcome, SamplingError
+from mirth.core.programs import Shapes
 from mirth.core.trees import full_precision, leaf_name
-from mirth.core.types import Params
+from mirth.core.types import Batch, Key, Params
+from mirth.inference.engine.programs import PROGRAMS
 from mirth.inference.posterior import Posterior
 from mirth.inference.reports import WarmStartReport
 from mirth.inference.start.deep_ensemble import DeepEnsemble
+from mirth.model import Model
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
@@ -159,19 +164,13 @@ def starting_points(
         return start.optimise(problem, time_share=time_share)
     began = time.perf_counter()
     model, keys = problem.model, problem.keys(Purpose.NETWORK_INIT)
-
-    def draw(key: Any) -> Params:
-        weights = model.init_weights(key, problem.train.x)
-        network = model.prior.sample(jax.random.fold_in(key, 1), weights["network"])
-        return model.from_weights(weights | {"network": network})
-
+    rows = Shapes.of((problem.train, problem.validation))
+    draw, loss = PROGRAMS.find(_point_programs, model, rows, problem.num_chains)
     if isinstance(start, GivenStart):
-        like = jax.eval_shape(model.init, keys[0], problem.train.x)
-        params = start.points(like, problem.num_chains)
+        params = start.points(problem.params, problem.num_chains)
     else:
-        params = jax.jit(jax.vmap(draw))(keys)
-    loss = jax.jit(jax.vmap(lambda p: -model.log_prob(p, problem.validation).mean()))
-    losses = np.asarray(loss(params), dtype=np.float64)
+        params = draw(keys, problem.train.x)
+    losses = np.asarray(loss(params, problem.validation), dtype=np.float64)
     if not np.isfinite(losses).any():
         first = jax.tree.map(lambda leaf: leaf[0], params)
         reason = model.explain_non_finite(first, problem.validation)
@@ -180,3 +179,19 @@ def starting_points(
         )
     zeros = np.zeros(problem.num_chains, np.int32)
     return params, WarmStartReport(zeros, zeros, losses, time.perf_counter() - began)
+
+
+def _point_programs(
+    model: Model, rows: Shapes, num_chains: int
+) -> tuple[Callable[[Key, Any], Params], Callable[[Params, Batch], Array]]:
+    """Give draws of the prior and validation losses of all chains, for rows of some shapes."""
+
+    def draw(key: Key, x: Any) -> Params:
+        weights = model.init_weights(key, x)
+        network = model.prior.sample(jax.random.fold_in(key, 1), weights["network"])
+        return model.from_weights(weights | {"network": network})
+
+    def loss(params: Params, validation: Batch) -> Array:
+        return -model.log_prob(params, validation).mean()
+
+    return jax.jit(jax.vmap(draw, (0, None))), jax.jit(jax.vmap(loss, (0, None)))

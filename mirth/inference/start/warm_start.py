@@ -15,8 +15,10 @@ import numpy as np
 
 from mirth.core.keys import Purpose
 from mirth.core.outcomes import MirthWarning, Outcome, SamplingError
+from mirth.core.programs import Shapes
 from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
 from mirth.core.types import Batch, Params
+from mirth.inference.engine.programs import PROGRAMS
 from mirth.inference.reports import WarmStartReport
 from mirth.inference.start.curves import LossCurves
 from mirth.inference.start.epochs import (
@@ -65,16 +67,15 @@ def warm_start(
     began = time.perf_counter()
     model, train, validation = problem.model, problem.train, problem.validation
     placement, num_members = problem.placement, problem.num_chains
-    program = MemberProgram(model, train.x, settings)
+    rows = Shapes.of((train, validation))
+    program = PROGRAMS.find(MemberProgram, model, settings, placement, rows, num_members)
     init_keys = problem.keys(Purpose.NETWORK_INIT)
     snapshot = problem.recorder.restore()
     if snapshot is not None and snapshot.record["stage"] != STAGE:
-        like = jax.eval_shape(jax.vmap(lambda key: model.init(key, train.x)), init_keys)
+        like = jax.eval_shape(jax.vmap(model.init, (0, None)), init_keys, train.x)
         start = tree_from_arrays(like, snapshot.arrays, "start")
         return start, WarmStartReport.from_record(snapshot.record["warm_start"], snapshot.arrays)
-    # The weights themselves; only the best ones get hyper-parameters of the prior, which fit them.
-    begin = jax.vmap(lambda key: program.init(model.init_weights(key, train.x)))
-    state = jax.jit(begin)(init_keys)
+    state = program.begin(init_keys, train.x)
     before, curves = 0.0, LossCurves.empty(num_members)
     if snapshot is not None:
         state = tree_from_arrays(state, snapshot.arrays, "member")
@@ -84,9 +85,9 @@ def warm_start(
     keys = problem.keys(Purpose.WARM_START)
     keys, state = placement.put_chains(keys), placement.put_chains(state)
     advance = (
-        ResidentEpochs(program, train, validation, placement)
+        ResidentEpochs(program, train, validation)
         if problem.stream is None
-        else StreamedEpochs(program, problem.stream, validation, problem.seed, placement)
+        else StreamedEpochs(program, problem.stream, validation, problem.seed)
     )
     epochs = np.array(state.epoch)[:num_members]
     while not bool(np.all(np.asarray(state.is_stopped))):
@@ -117,8 +118,7 @@ def warm_start(
     if not np.isfinite(report.validation_loss).any():
         _refuse(model, model.init(init_keys[0], train.x), (train, validation))
     _judge(report)
-    end = jax.vmap(lambda params: model.from_weights(program.weights(params)))
-    return jax.jit(end)(state.best_params), report
+    return program.end(state.best_params), report
 
 
 def _snapshot(state: MemberState, curves: LossCurves, seconds: float) -> Snapshot:
