@@ -15,6 +15,7 @@ from mirth.report import (
     Section,
     chain_figure,
     coverage_figure,
+    loss_figure,
     pit_figure,
     prediction_figure,
     reliability_figure,
@@ -120,6 +121,7 @@ def pictures(comparison: Comparison) -> list[Picture]:
         else _class_pictures(comparison)
     )
     results = comparison.results
+    specific = [*specific, *_loss_pictures(comparison)]
     if comparison.main != SAMPLED:
         return specific
     figure = chain_figure(
@@ -132,6 +134,26 @@ def pictures(comparison: Comparison) -> list[Picture]:
         "them adds (dashed lines)."
     )
     return [*specific, Picture(f"{comparison.case.name}_chains", caption, to_png(figure))]
+
+
+def _loss_pictures(comparison: Comparison) -> list[Picture]:
+    """Draw the optimisation of the ensemble; nothing where the chains began elsewhere."""
+    report = comparison.estimator.posterior_.warm_start
+    if not len(report.curve_epochs):
+        return []
+    figure = loss_figure(
+        report.curve_epochs,
+        report.training_curve,
+        report.validation_curve,
+        report.best_epochs,
+        report.validation_loss,
+    )
+    caption = (
+        f"The optimisation of the {len(report.epochs)} networks of the deep ensemble: each stops "
+        "when its loss of the validation rows has stopped falling, and keeps the weights of its "
+        "best epoch (dots). The highest 2 % of the losses may lie above the picture."
+    )
+    return [Picture(f"{comparison.case.name}_losses", caption, to_png(figure))]
 
 
 def _against(comparison: Comparison, other: str) -> str:

@@ -13,7 +13,7 @@ from mirth.core.snapshots import Snapshot
 from mirth.core.stored import StoredArray
 from mirth.core.trees import full_precision
 from mirth.core.types import Params
-from mirth.inference.reports import TuningReport, WarmStartReport
+from mirth.inference.reports import TuningReport, WarmStartReport, with_equal_curves
 from mirth.model import Model
 
 
@@ -49,7 +49,7 @@ class Posterior:
     start : pytree of NumPy arrays
         The ensemble that the chains started from, leading axis (chains,).
     warm_start : WarmStartReport
-        Epochs and validation loss of each member.
+        Epochs, validation loss and loss curves of each member.
     tuning : TuningReport or None
         None for a deep ensemble.
     lppd_start, lppd_chain : array of shape (chains,)
@@ -249,7 +249,7 @@ def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
     return dataclasses.replace(
         first,
         **{name: tree(name) for name in ("draws", "sample_stats", "start", *names)},
-        warm_start=_joined_report([p.warm_start for p in posteriors]),
+        warm_start=_joined_report(with_equal_curves([p.warm_start for p in posteriors])),
         tuning=_joined_report([p.tuning for p in posteriors]),
         seconds={part: sum(p.seconds[part] for p in posteriors) for part in first.seconds},
         notes=tuple(note for p in posteriors for note in p.notes),

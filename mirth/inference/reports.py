@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+_CURVES = ("training_curve", "validation_curve")
+
+
+def _no_curve() -> np.ndarray:
+    return np.zeros((0, 0), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,30 +27,92 @@ class WarmStartReport:
         Mean negative log likelihood of the validation rows (scaled targets), in nats.
     seconds : float
         Time of the whole optimisation.
+    training_curve, validation_curve : array of shape (members, points)
+        Loss of the training rows during each epoch, and of the validation rows at its end, in
+        nats; NaN after a member has stopped. The training loss is the mean over the batches of the
+        epoch, each with the weights (and the transformed inputs) of its step. Empty where nothing
+        was optimised.
+    curve_stride : int
+        Epochs between two points: point i is that of epoch (i + 1) x stride. It is 1 for up to
+        1000 epochs, then 2, 4, ..., so a curve has 1000 points at most.
+
+    Examples
+    --------
+    >>> two = np.ones(2)
+    >>> report = WarmStartReport(np.array([3, 3]), np.array([2, 1]), two, 0.1, np.ones((2, 3)))
+    >>> report.curve_epochs
+    array([1, 2, 3])
     """
 
     epochs: np.ndarray
     best_epochs: np.ndarray
     validation_loss: np.ndarray
     seconds: float
+    training_curve: np.ndarray = dataclasses.field(default_factory=_no_curve)
+    validation_curve: np.ndarray = dataclasses.field(default_factory=_no_curve)
+    curve_stride: int = 1
+
+    def __post_init__(self) -> None:
+        for name in _CURVES:
+            if not getattr(self, name).size:
+                object.__setattr__(self, name, np.zeros((len(self.epochs), 0), np.float32))
+
+    @property
+    def curve_epochs(self) -> np.ndarray:
+        """Epoch of each point of the curves."""
+        return self.curve_stride * np.arange(1, self.training_curve.shape[1] + 1)
 
     def to_record(self) -> dict[str, Any]:
-        """Give the report as JSON holds it."""
+        """Give the report as JSON holds it, without the curves."""
         return {
+            "curve_stride": self.curve_stride,
             "epochs": self.epochs.tolist(),
             "best_epochs": self.best_epochs.tolist(),
             "validation_loss": [float(loss) for loss in self.validation_loss],
             "seconds": self.seconds,
         }
 
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Give the curves by name."""
+        return {f"warm_start.{name}": getattr(self, name) for name in _CURVES}
+
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> WarmStartReport:
-        """Undo :meth:`to_record`."""
+    def from_record(
+        cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> WarmStartReport:
+        """Undo :meth:`to_record` and :meth:`to_arrays`."""
         return cls(
             np.asarray(record["epochs"]),
             np.asarray(record["best_epochs"]),
             np.asarray(record["validation_loss"], dtype=np.float64),
             record["seconds"],
+            training_curve=arrays["warm_start.training_curve"],
+            validation_curve=arrays["warm_start.validation_curve"],
+            curve_stride=record["curve_stride"],
+        )
+
+    def with_curves(self, stride: int, num_points: int) -> WarmStartReport:
+        """Give the report with every second, fourth, ... point of its curves, filled up by NaN.
+
+        Parameters
+        ----------
+        stride : int
+            Epochs between two points, a multiple of the present number.
+        num_points : int
+            Points, at least as many as are left.
+        """
+        each = stride // self.curve_stride
+
+        def thinned(curve: np.ndarray) -> np.ndarray:
+            kept = curve[:, each - 1 :: each]
+            missing = num_points - kept.shape[1]
+            return np.pad(kept, ((0, 0), (0, missing)), constant_values=np.nan)
+
+        return dataclasses.replace(
+            self,
+            training_curve=thinned(self.training_curve),
+            validation_curve=thinned(self.validation_curve),
+            curve_stride=stride,
         )
 
     def __str__(self) -> str:
@@ -52,6 +121,15 @@ class WarmStartReport:
         rows = zip(self.epochs, self.best_epochs, self.validation_loss, strict=True)
         lines += [f"{k:6d}  {e:6d}  {b:10d}  {v:15.4f}" for k, (e, b, v) in enumerate(rows)]
         return "\n".join(lines)
+
+
+def with_equal_curves(reports: Sequence[WarmStartReport]) -> list[WarmStartReport]:
+    """Give reports whose curves have the same points, so that they can be joined."""
+    stride = max(report.curve_stride for report in reports)
+    num_points = max(
+        report.training_curve.shape[1] // (stride // report.curve_stride) for report in reports
+    )
+    return [report.with_curves(stride, num_points) for report in reports]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from mirth.report.figures import (
     reliability_figure,
     uncertainty_figure,
 )
+from mirth.report.losses import loss_figure
 from mirth.report.page import Picture, Section, render_page
 from mirth.report.style import to_png
 from mirth.report.tables import Column, Table
@@ -23,6 +24,7 @@ __all__ = [
     "band_figure",
     "chain_figure",
     "coverage_figure",
+    "loss_figure",
     "pit_figure",
     "prediction_figure",
     "reliability_figure",

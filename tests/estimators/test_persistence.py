@@ -43,7 +43,9 @@ def made_up(estimator: Any, likelihood: mirth.Normal | Any, *, tuned: bool = Tru
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 2))))
     draws = jax.tree.map(lambda s: rng.normal(size=(K, T, *s.shape)).astype(np.float32), shapes)
     numbers = rng.normal(size=(6, K))
-    report = WarmStartReport(np.array([3, 4]), np.array([1, 2]), numbers[0], 1.5)
+    curve = np.float32([[2.0, 1.0, 1.5, np.nan], [3.0, 2.0, 2.5, 2.75]])
+    losses = (np.array([3, 4]), np.array([1, 2]), numbers[0])
+    report = WarmStartReport(*losses, 1.5, curve, curve + 1, 2)
     estimator.posterior_ = Posterior(
         model=model,
         draws=draws,

@@ -128,7 +128,7 @@ CLASSIFICATION = {"lppd", "accuracy", "brier", "ece"}
 
 def test_demo_writes_everything(gap_demo: tuple[Path, list[Any]]) -> None:
     folder, shown = gap_demo
-    pictures = {"bands", "coverage", "pit", "predictions", "uncertainty", "chains"}
+    pictures = {"bands", "coverage", "pit", "predictions", "uncertainty", "chains", "losses"}
     assert {p.name for p in folder.iterdir()} == {"metrics.json", "report.html"} | {
         f"gap_{name}.png" for name in pictures
     }
@@ -172,7 +172,7 @@ def test_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(record) == ["diabetes", "breast_cancer", "gap"]
     check_record(record["diabetes"], REGRESSION)
     check_record(record["breast_cancer"], CLASSIFICATION)
-    check_page(tmp_path / "demo" / "report.html", 5 + 3 + 6)
+    check_page(tmp_path / "demo" / "report.html", 6 + 4 + 7)
 
 
 def test_demo_rows_are_always_split_alike() -> None:
@@ -192,7 +192,7 @@ def test_fit_writes_a_run(regression: Run) -> None:
     assert manifest["scores"] == metrics["methods"]["MILE"]
     check_record(metrics, REGRESSION)
     assert (metrics["train_rows"], metrics["test_rows"]) == (42, 18)
-    page = check_page(regression.folder / "report.html", 5)
+    page = check_page(regression.folder / "report.html", 6)
     assert "fitted to the 42 training rows only" in page
     assert not list(regression.folder.rglob("*.pkl"))
 
@@ -249,7 +249,7 @@ def test_predict_classification(classification: Run, tmp_path: Path) -> None:
     np.testing.assert_array_equal(table["label"], np.where(table["p_no"] >= 0.5, "no", "yes"))
     assert classification.read("manifest.json")["classes"] == ["no", "yes"]
     check_record(classification.read("metrics.json"), CLASSIFICATION)
-    check_page(classification.folder / "report.html", 3)
+    check_page(classification.folder / "report.html", 4)
 
 
 def test_new_rows_may_have_surplus_columns_unseen_levels_and_gaps(

@@ -12,14 +12,15 @@ import pytest
 
 import mirth
 from mirth.core.keys import Purpose
-from mirth.inference import Monitor, Placement
+from mirth.inference import Monitor, Placement, memory
 from mirth.inference.chains.chains import Chains, Recipe
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.engine.loop import kept_per_chunk
+from mirth.inference.memory import MemoryNeed
 from mirth.inference.problem import Problem
 from mirth.inference.rows import Rows
-from mirth.inference.run import memory
-from mirth.inference.run.memory import MemoryNeed, estimate_memory
+from mirth.inference.run.memory import estimate_memory
+from mirth.inference.start.memory import estimate_ensemble_memory
 from mirth.inference.store.recorder import Recorder
 
 GIB = 2**30
@@ -111,7 +112,9 @@ def test_the_estimate_is_what_the_compiler_says(
 ) -> None:
     recipe, problem = built(hidden, num_rows, activation="relu", **options)
     key = jax.random.key(0)
-    params = jax.vmap(lambda k: problem.model.init(k, problem.rows.train.x))(jax.random.split(key, 4))
+    params = jax.vmap(lambda k: problem.model.init(k, problem.rows.train.x))(
+        jax.random.split(key, 4)
+    )
     chains = Chains(recipe, problem, params)
     state, keys, loop = chains.init(), chains.keys(Purpose.SAMPLING), chains.main_loop
     program = problem.placement.compile(loop.program.chunk_of_one_chain(64))
@@ -132,10 +135,53 @@ def test_the_draws_of_a_run_are_as_large_as_estimated(run: Any, unoptimised: Non
     held = [*jax.tree.leaves(posterior.draws), *map(posterior.sample_stats.get, ("logdensity",))]
     recipe, problem = built((4,), num_chains=2, n_samples=50, n_warmup=30)
     one_feature = mirth.data.Batch(jnp.ones((20, 1)), jnp.ones(20))
-    problem = dataclasses.replace(problem, train=one_feature, validation=one_feature)
+    problem = dataclasses.replace(problem, rows=Rows(one_feature, one_feature))
     need = estimate_memory(recipe, problem)
     # Two copies while they are joined, and two statistics more.
     assert need.host["draws"] == 2 * (sum(leaf.nbytes for leaf in held) + 2 * 2 * 50 * 4)
+
+
+def test_an_ensemble_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRTH_CPU_KERNEL", "off")  # the compiled kernel keeps other numbers
+    _, problem = built()
+    need = estimate_ensemble_memory(mirth.DeepEnsemble(batch_size=30).settings(problem), problem)
+    assert need.host == {"data": 100 * 4 * 4, "draws": 2 * 4 * 32 * 4}
+    assert need.device["data"] == 100 * 4 * 4
+    assert need.device["activations of a batch"] == 30 * 4 * (3 + 5 + 5 + 2)
+    # Weights, two moments and the best weights; two members and a working copy; a few numbers.
+    numbers = need.device["states of the members"] - 3 * 4 * 32 * 4
+    assert 0 < numbers < 3 * 20 * 4
+    # Of validation rows, the outputs alone.
+    small = estimate_ensemble_memory(mirth.DeepEnsemble(batch_size=5).settings(problem), problem)
+    assert small.device["activations of a batch"] == 10 * 4 * (3 + 5 + 5 + 2)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        mirth.DeepEnsemble(max_epochs=2),
+        mirth.Auto(n_warmup=20, n_samples=3, start=mirth.DeepEnsemble(max_epochs=2)),
+    ],
+)
+def test_all_methods_say_what_they_need(
+    model: mirth.Model, data: mirth.Dataset, unoptimised: None, method: Any, tmp_path: Any
+) -> None:
+    listener = Listener()
+    mirth.infer(model, data, method, num_chains=2, monitors=[listener])
+    said = [text for text in listener.heard if text.startswith("This run needs about")]
+    assert len(said) == 1
+    # Auto knows only when it has chosen, which it does after the optimisation.
+    is_first = listener.heard[0] == said[0]
+    assert is_first == isinstance(method, mirth.DeepEnsemble)
+
+
+def test_an_ensemble_that_does_not_fit_is_warned_of(
+    model: mirth.Model, data: mirth.Dataset, unoptimised: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_host_bytes", lambda: 1000)
+    with pytest.warns(mirth.MirthWarning, match="Most of it is .*: ") as caught:
+        mirth.infer(model, data, mirth.DeepEnsemble(max_epochs=2), num_chains=2)
+    assert caught[0].filename == __file__
 
 
 def test_a_batch_is_all_that_is_active() -> None:
@@ -169,6 +215,8 @@ def test_the_sentence() -> None:
         ("data", "fewer rows"),
         ("activations", "smaller data_block_size"),
         ("states of the chains", r"fewer chains at once \(num_chains\)"),
+        ("activations of a batch", "smaller batch_size"),
+        ("states of the members", r"fewer members at once \(num_chains\)"),
         ("draws on their way to the disk", "num_chains"),
     ],
 )

@@ -140,7 +140,7 @@ def test_every_row_is_used_and_the_scale_is_exact(
         _, weight = source.batches.rows(key, step)
         estimate = float(chains.programs.logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
         total += estimate * float(weight.sum()) / source.num_rows
-    rows = chains.problem.all_rows()
+    rows = chains.problem.rows.all
     expected = float(model.log_likelihood(chains.programs.unravel(flat), rows))
     assert total == pytest.approx(expected, rel=1e-5)
 

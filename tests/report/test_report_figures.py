@@ -17,6 +17,7 @@ from mirth.report import (
     band_figure,
     chain_figure,
     coverage_figure,
+    loss_figure,
     pit_figure,
     prediction_figure,
     reliability_figure,
@@ -27,6 +28,7 @@ from mirth.report.style import COLOURS, colours_of
 
 RNG = np.random.default_rng(0)
 GRID = np.linspace(-3, 3, 31)
+LOSSES, BEST = np.array([[1.0, 0.5, 0.75], [2.0, 1.5, np.nan]]), np.array([2, 2])
 PITS = {"deep ensemble": RNG.uniform(size=40) ** 2, "MILE": RNG.uniform(size=40)}
 
 
@@ -48,12 +50,15 @@ def draw(kind: str) -> Figure:
         "prediction": lambda: prediction_figure(y, BANDS, "price (EUR)"),
         "reliability": lambda: reliability_figure(labels, {"MILE": np.stack([p, 1 - p], 1)}),
         "chain": lambda: chain_figure(np.zeros(3), np.ones(3), {"MILE": 1.1}),
+        "loss": lambda: loss_figure(
+            np.array([1, 2, 3]), LOSSES, LOSSES + 1, BEST, LOSSES[:, 1] + 1
+        ),
         "uncertainty": lambda: uncertainty_figure(parts, parts, "nats"),
     }
     return figures[kind]()
 
 
-KINDS = ("band", "pit", "coverage", "prediction", "reliability", "chain", "uncertainty")
+KINDS = ("band", "pit", "coverage", "prediction", "reliability", "chain", "loss", "uncertainty")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -136,3 +141,23 @@ def test_chains_are_drawn_from_the_top() -> None:
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), chain)
     low, high = ax.get_ylim()
     assert low > high
+
+
+def test_losses_are_the_curves_and_the_kept_weights() -> None:
+    epochs = np.array([2, 4, 6])
+    (ax,) = loss_figure(epochs, LOSSES, LOSSES + 1, BEST, LOSSES[:, 1] + 1).axes
+    *lines, dots = ax.lines
+    for line, curve in zip(lines, [*LOSSES, *(LOSSES + 1)], strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), epochs)
+        np.testing.assert_array_equal(line.get_ydata(), curve)
+    np.testing.assert_array_equal(dots.get_xydata(), [[2, 1.5], [2, 2.5]])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["training rows", "validation rows", "weights kept"]
+
+
+def test_a_high_first_loss_does_not_press_the_curves_flat() -> None:
+    curve = np.linspace(1.0, 0.5, 100)[None]
+    curve[0, 0] = 1e6
+    (ax,) = loss_figure(np.arange(1, 101), curve, curve, np.array([100]), np.array([0.5])).axes
+    low, high = ax.get_ylim()
+    assert low < 0.5 and 0.9 < high < 2

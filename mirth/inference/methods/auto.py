@@ -13,13 +13,13 @@ from mirth.core.config import Configurable
 from mirth.core.keys import Purpose
 from mirth.core.types import Params
 from mirth.core.validation import POSITIVE, Range, check_ranges
-from mirth.inference.chains.chains import Chains
+from mirth.inference.chains.chains import Chains, Recipe
 from mirth.inference.methods.mile import MILE
 from mirth.inference.methods.smile import SMILE
 from mirth.inference.posterior import Posterior
-from mirth.inference.run.stages import ChainRun
+from mirth.inference.run.recipes import run_recipe
 from mirth.inference.start.deep_ensemble import DeepEnsemble
-from mirth.inference.start.starts import resolve_start, starting_points
+from mirth.inference.start.starts import resolve_start
 
 if TYPE_CHECKING:
     from mirth.inference.problem import Problem
@@ -88,15 +88,19 @@ class Auto(Configurable):
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, choose, tune, sample."""
-        params, report = starting_points(self.start, problem)
         candidates = self.candidates()
-        said = problem.recorder.decide("method", lambda: self._choose(candidates, problem, params))
-        problem.monitor.on_note(said)
-        chosen = candidates[said.partition(":")[0]]
-        posterior = ChainRun(chosen.chains(problem, params), report).run()
-        return dataclasses.replace(posterior, notes=(said, *posterior.notes))
+        said: list[str] = []
 
-    def _choose(self, candidates: dict[str, MILE | SMILE], problem: Problem, params: Params) -> str:
+        def choose(params: Params) -> Recipe:
+            why = problem.recorder.decide("method", lambda: self._choose(problem, params))
+            problem.monitor.on_note(why)
+            said.append(why)
+            return _recipe(candidates[why.partition(":")[0]], problem)
+
+        posterior = run_recipe(choose, self.start, problem)
+        return dataclasses.replace(posterior, notes=(*said, *posterior.notes))
+
+    def _choose(self, problem: Problem, params: Params) -> str:
         """Choose by the size of the data or the cost of a step; a sentence that begins with it."""
         if problem.stream is not None:
             return "pSMILE: the data are a stream."
@@ -104,8 +108,8 @@ class Auto(Configurable):
         if num_rows <= 2 * self.batch_size:
             return f"MILE: {num_rows} rows are at most two batches."
         seconds = {
-            name: _seconds_per_step(method.chains(problem, params))
-            for name, method in candidates.items()
+            name: _seconds_per_step(Chains(_recipe(method, problem), problem, params))
+            for name, method in self.candidates().items()
         }
         ratio = seconds["MILE"] / seconds["pSMILE"]
         name = "MILE" if ratio <= self.max_ratio else "pSMILE"
@@ -113,6 +117,12 @@ class Auto(Configurable):
             f"{name}: a step of MILE takes {ratio:.2g} times as long as one of pSMILE "
             f"(max_ratio={self.max_ratio:g})."
         )
+
+
+def _recipe(method: MILE | SMILE, problem: Problem) -> Recipe:
+    if isinstance(method, MILE):
+        return method.recipe(problem.num_params)
+    return method.recipe(problem)
 
 
 def _seconds_per_step(chains: Chains) -> float:

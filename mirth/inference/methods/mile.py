@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mirth.core.config import Configurable, takes_moved_parameters
-from mirth.core.types import Params
 from mirth.core.validation import (
     COUNT,
     COUNT_OR_NONE,
@@ -19,7 +18,7 @@ from mirth.core.validation import (
     check_name,
     check_ranges,
 )
-from mirth.inference.chains.chains import Chains, Recipe
+from mirth.inference.chains.chains import Recipe
 from mirth.inference.posterior import Posterior
 from mirth.inference.run.budget import BUDGETS
 from mirth.inference.run.health import POLICIES
@@ -227,10 +226,6 @@ class MILE(Configurable):
             min_gain=self.min_gain,
             min_effective=self.min_effective,
         )
-
-    def chains(self, problem: Problem, params: Params) -> Chains:
-        """Build the chains that start from the members of an ensemble."""
-        return Chains(self.recipe(problem.num_params), problem, params)
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""

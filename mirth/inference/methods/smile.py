@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mirth.core.config import Configurable
-from mirth.core.types import Params
 from mirth.core.validation import (
     COUNT,
     NATURAL,
@@ -19,7 +18,7 @@ from mirth.core.validation import (
     check_name,
     check_ranges,
 )
-from mirth.inference.chains.chains import Chains, Recipe
+from mirth.inference.chains.chains import Recipe
 from mirth.inference.posterior import Posterior
 from mirth.inference.run.health import POLICIES
 from mirth.inference.run.recipes import run_recipe
@@ -214,10 +213,6 @@ class SMILE(Configurable):
             use_validation_rows=problem.joins_validation(self.use_validation_rows),
             unhealthy_chains=self.unhealthy_chains,
         )
-
-    def chains(self, problem: Problem, params: Params) -> Chains:
-        """Build the chains that start from the members of an ensemble."""
-        return Chains(self.recipe(problem), problem, params)
 
     def run(self, problem: Problem) -> Posterior:
         """Optimise, learn, sample."""

@@ -138,7 +138,7 @@ class Monitor:
     """
 
     def on_start(self, sentence: str) -> None:
-        """Hear what memory the run will need, before anything runs."""
+        """Hear what memory the run will need: at first, or once ``"auto"`` has chosen a method."""
 
     def on_note(self, sentence: str) -> None:
         """Hear what a person should know: a sick chain, an early end."""

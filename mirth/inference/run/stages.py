@@ -87,6 +87,7 @@ class ChainRun:
             own = jax.tree.map(lambda leaf: np.asarray(leaf)[:num], state)
             arrays = tree_to_arrays(own, "chain") | tree_to_arrays(self.chains.start, "start")
             arrays |= {f"kept.{name}": array for name, array in draws.tail().items()}
+            arrays |= self.warm_start.to_arrays()
             arrays["positions"] = self.reviews.positions
             if self.trace.values is not None:
                 arrays["trace"] = self.trace.values

@@ -13,9 +13,11 @@ from mirth.core.config import Configurable
 from mirth.core.snapshots import Snapshot, tree_to_arrays
 from mirth.core.types import Key, Params
 from mirth.core.validation import COUNT, NON_NEGATIVE, POSITIVE, Range, check_ranges
+from mirth.inference.memory import announce
 from mirth.inference.posterior import Posterior
 from mirth.inference.reports import WarmStartReport
 from mirth.inference.start.epochs import Optimisation
+from mirth.inference.start.memory import estimate_ensemble_memory
 from mirth.inference.start.warm_start import warm_start
 
 if TYPE_CHECKING:
@@ -86,7 +88,11 @@ class DeepEnsemble(Configurable):
 
     def optimise(self, problem: Problem, time_share: float = 1.0) -> tuple[Params, WarmStartReport]:
         """Optimise all members of a problem, in at most a share of the time that is allowed."""
-        settings = Optimisation(
+        return warm_start(problem, self.settings(problem), time_share)
+
+    def settings(self, problem: Problem) -> Optimisation:
+        """Give the numbers of the optimiser for a problem."""
+        return Optimisation(
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             batch_size=min(self.batch_size, problem.num_train),
@@ -94,14 +100,14 @@ class DeepEnsemble(Configurable):
             patience=self.patience,
             transform=self.transform,
         )
-        return warm_start(problem, settings, time_share)
 
     def run(self, problem: Problem) -> Posterior:
         """Fit the ensemble; each member is one chain with one draw."""
+        announce(estimate_ensemble_memory(self.settings(problem), problem), problem, stacklevel=3)
         params, report = self.optimise(problem)
         start = jax.tree.map(np.asarray, params)
         record = {"stage": "ensemble", "warm_start": report.to_record()}
-        snapshot = Snapshot(record, tree_to_arrays(start, "start"))
+        snapshot = Snapshot(record, tree_to_arrays(start, "start") | report.to_arrays())
         problem.recorder.offer(lambda: snapshot, is_due=True)
         lppd = -report.validation_loss
         problem.monitor.on_end(lppd)

@@ -48,6 +48,11 @@ class MemberState(NamedTuple):
         Epochs done, and the one that gave the best weights.
     is_stopped : bool scalar
         Whether the member has stopped.
+    loss_sum, weight_sum : scalar
+        Of the epoch that is going on: summed loss of its rows so far, and their summed weights.
+    losses : array of shape (2,)
+        Of the last epoch: mean loss of the rows in its batches, each with the weights and the
+        inputs of its step, and loss of the validation rows with the weights at the end.
     """
 
     params: Vectors
@@ -57,6 +62,22 @@ class MemberState(NamedTuple):
     epoch: Int[Array, ""]
     best_epoch: Int[Array, ""]
     is_stopped: Bool[Array, ""]
+    loss_sum: Float[Array, ""]
+    weight_sum: Float[Array, ""]
+    losses: Float[Array, "2"]
+
+
+class Moving(NamedTuple):
+    """What a step of the optimiser changes; the fields are those of :class:`MemberState`."""
+
+    params: Vectors
+    opt_state: Any
+    loss_sum: Float[Array, ""]
+
+    @classmethod
+    def of(cls, state: MemberState) -> Moving:
+        """Take it from a member."""
+        return cls(state.params, state.opt_state, state.loss_sum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +161,7 @@ class MemberProgram:
         return jax.jit(jax.vmap(lambda params: self.model.from_weights(self.weights(params))))
 
     @functools.cached_property
-    def run(self) -> Callable[..., MemberState]:
+    def run(self) -> Callable[..., tuple[MemberState, Array]]:
         """Run a few epochs of all members over rows in memory."""
         return self.placement.compile(self.epochs)
 
@@ -166,6 +187,9 @@ class MemberProgram:
             epoch=zero,
             best_epoch=zero,
             is_stopped=jnp.array(False),
+            loss_sum=jnp.zeros(()),
+            weight_sum=jnp.zeros(()),
+            losses=jnp.full(2, jnp.nan),
         )
 
     def weights(self, params: Vectors) -> Params:
@@ -177,15 +201,15 @@ class MemberProgram:
         weights = jnp.asarray(batch.weights)
         return -self.model.log_likelihood(self.weights(params), batch) / jnp.sum(weights)
 
-    def update(
-        self, key: Key, batch: Batch, params: Vectors, opt_state: Any
-    ) -> tuple[Vectors, Any]:
-        """Take one step of the optimiser."""
+    def update(self, key: Key, batch: Batch, moving: Moving) -> Moving:
+        """Take one step of the optimiser; the loss before it comes with the gradient."""
         if self.settings.transform is not None:
             batch = batch._replace(x=self.settings.transform(key, batch.x))
-        gradient = jax.grad(self.loss)(params, batch)
-        updates, opt_state = self.optimiser.update(gradient, opt_state, params)
-        return jax.tree.map(jnp.add, params, updates), opt_state
+        loss, gradient = jax.value_and_grad(self.loss)(moving.params, batch)
+        updates, opt_state = self.optimiser.update(gradient, moving.opt_state, moving.params)
+        params = jax.tree.map(jnp.add, moving.params, updates)
+        weight = jnp.sum(jnp.asarray(batch.weights))
+        return Moving(params, opt_state, moving.loss_sum + weight * loss)
 
     def end_epoch(self, validation: Batch, state: MemberState) -> MemberState:
         """Look at the validation rows: keep the best weights, and stop if they get old."""
@@ -201,16 +225,25 @@ class MemberProgram:
             epoch=epoch,
             best_epoch=best_epoch,
             is_stopped=out_of_patience | (epoch >= self.settings.max_epochs) | ~is_finite,
+            loss_sum=jnp.zeros(()),
+            weight_sum=jnp.zeros(()),
+            losses=jnp.stack([state.loss_sum / state.weight_sum, value]),
         )
 
-    def epochs(self, state: MemberState, key: Key, shared: Any) -> MemberState:
-        """Run a few epochs over rows in memory, or fewer if the member stops."""
+    def epochs(self, state: MemberState, key: Key, shared: Any) -> tuple[MemberState, Array]:
+        """Run a few epochs over rows in memory, or fewer if the member stops; give their losses."""
         train, validation = (batch.weighted() for batch in shared)
-        last = state.epoch + _EPOCHS_PER_CHUNK
+        first = state.epoch
+
+        def one_epoch(loop: tuple[MemberState, Array]) -> tuple[MemberState, Array]:
+            s, losses = loop
+            after = self._epoch(jax.random.fold_in(key, s.epoch), train, validation, s)
+            return after, losses.at[s.epoch - first].set(after.losses)
+
         return jax.lax.while_loop(
-            lambda s: ~s.is_stopped & (s.epoch < last),
-            lambda s: self._epoch(jax.random.fold_in(key, s.epoch), train, validation, s),
-            state,
+            lambda loop: ~loop[0].is_stopped & (loop[0].epoch < first + _EPOCHS_PER_CHUNK),
+            one_epoch,
+            (state, jnp.full((_EPOCHS_PER_CHUNK, 2), jnp.nan)),
         )
 
     def _epoch(self, key: Key, train: Batch, validation: Batch, state: MemberState) -> MemberState:
@@ -223,12 +256,11 @@ class MemberProgram:
                 jax.lax.dynamic_slice_in_dim(leaf, i * size, size) for leaf in (order, weights)
             )
             x, y = jax.tree.map(lambda leaf: leaf[rows], (train.x, train.y))
-            return self.update(jax.random.fold_in(key, i), Batch(x, y, row_weights), *loop)
+            return self.update(jax.random.fold_in(key, i), Batch(x, y, row_weights), loop)
 
-        params, opt_state = jax.lax.fori_loop(
-            0, order.shape[0] // size, one_batch, (state.params, state.opt_state)
-        )
-        return self.end_epoch(validation, state._replace(params=params, opt_state=opt_state))
+        moved = jax.lax.fori_loop(0, order.shape[0] // size, one_batch, Moving.of(state))
+        weight_sum = jnp.sum(weights)
+        return self.end_epoch(validation, state._replace(**moved._asdict(), weight_sum=weight_sum))
 
     def stack(self, state: MemberState, key: Key, shared: Any) -> MemberState:
         """Go through some batches of a stream, in the shape of a stack of them."""
@@ -236,13 +268,14 @@ class MemberProgram:
 
         def one_batch(i: Array, loop: Any) -> Any:
             batch = jax.tree.map(lambda leaf: leaf[(first + i) % leaf.shape[0]], batches)
-            return self.update(jax.random.fold_in(key, first + i), batch, *loop)
+            return self.update(jax.random.fold_in(key, first + i), batch, loop)
 
         def advance() -> MemberState:
-            params, opt_state = jax.lax.fori_loop(
-                0, count, one_batch, (state.params, state.opt_state)
-            )
-            moved = state._replace(params=params, opt_state=opt_state)
+            moving = jax.lax.fori_loop(0, count, one_batch, Moving.of(state))
+            num_steps = batches.y.shape[0]
+            is_seen = (jnp.arange(num_steps) - first) % num_steps < count
+            weight_sum = state.weight_sum + jnp.sum(is_seen[:, None] * batches.weights)
+            moved = state._replace(**moving._asdict(), weight_sum=weight_sum)
             return jax.lax.cond(is_last, lambda: self.end_epoch(validation, moved), lambda: moved)
 
         return jax.lax.cond(state.is_stopped, lambda: state, advance)
@@ -263,8 +296,8 @@ class ResidentEpochs:
         self.shared = program.placement.put_shared((train, validation))
         self.run = program.run
 
-    def __call__(self, state: MemberState, keys: Key) -> MemberState:
-        """Run a few epochs."""
+    def __call__(self, state: MemberState, keys: Key) -> tuple[MemberState, Array]:
+        """Run a few epochs; gives their losses too, axes (members, epochs, 2)."""
         return self.run(state, keys, self.shared)
 
 
@@ -291,8 +324,8 @@ class StreamedEpochs:
         self.validation = placement.put_shared(validation.weighted())
         self.run = program.run_stack
 
-    def __call__(self, state: MemberState, keys: Key) -> MemberState:
-        """Run one epoch."""
+    def __call__(self, state: MemberState, keys: Key) -> tuple[MemberState, Array]:
+        """Run one epoch; gives its losses too, axes (members, 1, 2)."""
         step = int(np.max(np.asarray(state.epoch))) * self.num_batches
         end = step + self.num_batches
         while step < end:
@@ -301,7 +334,7 @@ class StreamedEpochs:
             span = self.placement.put_shared(jnp.array([step, count, step + count == end]))
             state = self.run(state, keys, (self.feed.stack(number), span, self.validation))
             step += count
-        return state
+        return state, state.losses[:, None]
 
 
 def _shuffled(key: Key, train: Batch, batch_size: int) -> tuple[Array, Array]:

@@ -20,6 +20,7 @@ from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
 from mirth.core.types import Batch, Params
 from mirth.inference.engine.programs import PROGRAMS
 from mirth.inference.reports import WarmStartReport
+from mirth.inference.start.curves import LossCurves
 from mirth.inference.start.epochs import (
     MemberProgram,
     MemberState,
@@ -73,12 +74,13 @@ def warm_start(
     if snapshot is not None and snapshot.record["stage"] != STAGE:
         like = jax.eval_shape(jax.vmap(model.init, (0, None)), init_keys, train.x)
         start = tree_from_arrays(like, snapshot.arrays, "start")
-        return start, WarmStartReport.from_record(snapshot.record["warm_start"])
+        return start, WarmStartReport.from_record(snapshot.record["warm_start"], snapshot.arrays)
     state = program.begin(init_keys, train.x)
-    before = 0.0
+    before, curves = 0.0, LossCurves.empty(num_members)
     if snapshot is not None:
         state = tree_from_arrays(state, snapshot.arrays, "member")
         before = snapshot.record["seconds"]
+        curves = LossCurves(snapshot.arrays["curves"], **snapshot.record["curves"])
         problem.deadline.go_on_from(before)
     keys = problem.keys(Purpose.WARM_START)
     keys, state = placement.put_chains(keys), placement.put_chains(state)
@@ -87,13 +89,17 @@ def warm_start(
         if problem.stream is None
         else StreamedEpochs(program, problem.stream, validation, problem.seed)
     )
+    epochs = np.array(state.epoch)[:num_members]
     while not bool(np.all(np.asarray(state.is_stopped))):
-        state = jax.block_until_ready(advance(state, keys))
+        state, piece = jax.block_until_ready(advance(state, keys))
         seconds = before + time.perf_counter() - began
-        epochs = np.asarray(state.epoch)[:num_members]
+        # A copy, because the next call takes over the memory of the state.
+        lengths, epochs = epochs, np.array(state.epoch)[:num_members]
+        lengths = epochs - lengths
+        curves.append(np.asarray(piece)[:num_members, : lengths.max()], lengths)
         losses = np.asarray(state.best_loss)[:num_members]
         problem.monitor.on_epochs(epochs, losses, seconds)
-        problem.recorder.offer(functools.partial(_snapshot, state, num_members, seconds))
+        problem.recorder.offer(functools.partial(_snapshot, state, curves, seconds))
         if problem.deadline.has_passed(time_share):
             problem.monitor.on_note(
                 f"The warm start ended after {epochs.max()} epochs: its time is up."
@@ -105,6 +111,9 @@ def warm_start(
         best_epochs=np.asarray(state.best_epoch),
         validation_loss=np.asarray(state.best_loss, dtype=np.float64),
         seconds=before + time.perf_counter() - began,
+        training_curve=curves.points[..., 0],
+        validation_curve=curves.points[..., 1],
+        curve_stride=curves.stride,
     )
     if not np.isfinite(report.validation_loss).any():
         _refuse(model, model.init(init_keys[0], train.x), (train, validation))
@@ -112,11 +121,13 @@ def warm_start(
     return program.end(state.best_params), report
 
 
-def _snapshot(state: MemberState, num_members: int, seconds: float) -> Snapshot:
+def _snapshot(state: MemberState, curves: LossCurves, seconds: float) -> Snapshot:
     """Keep the optimisation between two chunks of epochs."""
+    num_members = len(curves.points)
     members = jax.tree.map(lambda leaf: np.asarray(leaf)[:num_members], state)
-    record = {"stage": STAGE, "seconds": seconds}
-    return Snapshot(record, tree_to_arrays(members, "member"))
+    kept = {"stride": curves.stride, "num_epochs": curves.num_epochs}
+    record = {"stage": STAGE, "seconds": seconds, "curves": kept}
+    return Snapshot(record, tree_to_arrays(members, "member") | {"curves": curves.points})
 
 
 def _refuse(model: Model, params: Params, batches: tuple[Batch, ...]) -> None:

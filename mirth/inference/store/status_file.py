@@ -43,7 +43,8 @@ class StatusFile(Monitor):
 
     def on_start(self, sentence: str) -> None:
         """Note what memory the run will need."""
-        self.write(state="running", phase="starting", memory=sentence)
+        self._status.setdefault("phase", "starting")
+        self.write(state="running", memory=sentence)
 
     def on_note(self, sentence: str) -> None:
         """Keep the last sentences."""
