@@ -185,7 +185,7 @@ def test_a_look_keeps_no_run_from_its_folder(tmp_path: Path) -> None:
         (
             lambda p: p.mkdir(),
             FileNotFoundError,
-            r"rum is no run directory: .*manifest\.json.*out=",
+            r"rum is no run directory: .*manifest\.json.*run=",
         ),
         (
             lambda p: directory(p, format="mirth demo"),

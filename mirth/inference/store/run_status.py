@@ -189,7 +189,7 @@ def read_status(run: str | Path) -> RunStatus:
     Parameters
     ----------
     run : str or path
-        Run directory of :func:`mirth.infer` (``out=``) or of an estimator (``run_directory=``), or
+        Run directory of :func:`mirth.infer` (``run=``) or of an estimator (``run_directory=``), or
         folder of ``mirth run``.
 
     Returns
@@ -212,7 +212,7 @@ def read_status(run: str | Path) -> RunStatus:
     >>> data = mirth.Dataset(x, x[:, 0])
     >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = mirth.infer(model, data, "deep_ensemble", num_chains=2, out=folder)
+    ...     _ = mirth.infer(model, data, "deep_ensemble", num_chains=2, run=folder)
     ...     mirth.read_status(folder).state
     'finished'
     """
@@ -281,7 +281,7 @@ def _read_record(path: Path, *, is_begun: bool) -> dict[str, Any]:
     if not has_marker:
         raise FileNotFoundError(
             f"{path} is no run directory: there is no {path / MARKERS[0]}. Give the folder that "
-            "was out= of mirth.infer, run_directory= of an estimator, or --out of mirth run."
+            "was run= of mirth.infer, run_directory= of an estimator, or --out of mirth run."
         )
     read_marker(path, FORMAT, SCHEMA_VERSION)
     file = path / STATUS
