@@ -174,6 +174,11 @@ class MILETuner(eqx.Module):
                 "such as (0.8, 0.1, 0.1)."
             )
 
+    def __repr__(self) -> str:
+        """Name what differs from the defaults; Equinox would compare by identity."""
+        changed = ((f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self))
+        return f"MILETuner({', '.join(f'{k}={v!r}' for k, v, default in changed if v != default)})"
+
     def of_length(self, num_steps: int) -> MILETuner:
         """Give the same settings for a warm-up of a length.
 

@@ -150,9 +150,9 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "step size": ({}, {"step_size_init": 2e-3}),
     "learning rate": ({}, {"start": mirth.DeepEnsemble(max_epochs=3, learning_rate=0.1)}),
-    "energy target": ({}, {"energy_variance_end": 0.5}),
+    "energy target": ({}, {"tuner": mirth.samplers.MILETuner(energy_variance_end=0.5)}),
     "what is kept": ({}, {"keep": lambda params: params["network"][0]}),
-    "type of the draws": ({}, {"draws_dtype": "float16"}),
+    "type of the draws": ({}, {"keep": mirth.Keep(dtype="float16")}),
     "rows": ({}, {"data": other_data(36)}),
     "chains": ({}, {"num_chains": 3}),
 }
