@@ -17,6 +17,8 @@ from mirth.inference import Placement
 from mirth.inference.chains.rows import ResidentRows
 from mirth.inference.engine.feed import Feed
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
 Y = (X @ np.array([1.0, -1.0, 0.5]) + 0.1 * RNG.normal(size=200)).astype(np.float32)
