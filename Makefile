@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # One worker per core, four at most: JAX compiles for most of the time and takes memory for it.
 # A whole file goes to one worker, which then shares its fixtures and its compiled functions.
-WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+# The order of the files is that of tests/conftest.py, the longest first.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
@@ -15,11 +16,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint format types bench clean
+.PHONY: help demo test test-fast test-slow lint format types bench clean
 
 help:
 	@echo 'make demo       install and run the demonstration'
 	@echo 'make test       install, then lint, types and the tests that are not slow'
+	@echo 'make test-fast  style, and a selection of tests for while you work'
 	@echo 'make test-slow  all tests, the slow ones too'
 	@echo 'make lint       style and types only'
 	@echo 'make format     rewrite the sources in the house style'
@@ -33,6 +35,11 @@ demo: $(RUN)
 test: lint
 	@echo '== tests and documentation examples (some minutes on two cores)'
 	@$(BIN)/python -m pytest -q $(WORKERS)
+
+# Examples in docstrings are left out: collecting them means importing everything.
+test-fast: $(DEV)
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m pytest -q $(WORKERS) -m "fast and not slow" tests
 
 test-slow: $(DEV)
 	@$(BIN)/python -m pytest -q $(WORKERS) -m "slow or not slow"

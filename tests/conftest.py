@@ -1,4 +1,4 @@
-"""What every test process does before JAX starts, and which tests go first.
+"""What every test process does before JAX starts.
 
 Four CPU devices, so that code which spreads chains over devices runs as it does on a machine with
 several; the CPU unless JAX_PLATFORMS says otherwise, so that results do not depend on the machine.
@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests import compiled
+from tests import compiled, selection
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 KEPT = None
@@ -33,18 +33,12 @@ if not os.environ.get("JAX_PLATFORMS"):
     jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 
-# Whole files are dealt out to workers in this order: the longest ones last would leave the other
-# workers without work. All other files follow as they come.
-LONGEST = (
-    "tests/test_pages.py",
-    "tests/inference/test_faults.py",
-    "tests/test_cli_runs.py",
-)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    rank = {file: number for number, file in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
+    items.sort(key=lambda item: selection.rank(item.nodeid))
+    for item in items:
+        if selection.is_fast(item.nodeid):
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -150,6 +150,7 @@ def test_a_page_runs_as_it_stands(tmp_path: Path, page: str) -> None:
     del sys.modules[f"page_{page}"]
 
 
+@pytest.mark.fast
 def test_every_block_is_run_or_listed() -> None:
     found = {
         (page, block.code.split("\n", 1)[0])
@@ -162,6 +163,7 @@ def test_every_block_is_run_or_listed() -> None:
     assert sum(len(python(page)) for page in PAGES) > 25
 
 
+@pytest.mark.fast
 def test_a_mark_needs_a_reason() -> None:
     marks = ["<!-- not run: asks for a cluster -->", "<!-- not run: -->", "<!-- asks for more -->"]
     text = "\n".join(f"{mark}\n```python\nx = 1\n```" for mark in ["", *marks])
@@ -169,6 +171,7 @@ def test_a_mark_needs_a_reason() -> None:
     assert [block.line for block in blocks(text)] == [3, 7, 11, 15]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_have_a_language(page: str) -> None:
     text = PAGES[page].read_text("utf-8")
@@ -177,6 +180,7 @@ def test_blocks_have_a_language(page: str) -> None:
     assert text.count("```") == 2 * len(found)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("page", PAGES)
 def test_names_in_the_text_exist(page: str) -> None:
     """Old names warn, which is an error here."""
@@ -217,12 +221,14 @@ def check_command(words: list[str]) -> None:
         assert arguments[0] in targets, f"the Makefile has no target {arguments[0]}"
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_commands_exist(page: str) -> None:
     for words in commands(page):
         check_command(words)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -290,6 +296,7 @@ def test_likelihoods(ran: Ran) -> None:
     assert several["density"].shape == (200,)
 
 
+@pytest.mark.fast
 def test_the_table_of_likelihoods_is_complete() -> None:
     for name, kind in (REGRESSION | CLASSIFICATION).items():
         assert f"| `{name}` | `{kind.__name__}` |" in PAGES["likelihoods"].read_text("utf-8")
@@ -311,6 +318,7 @@ def test_priors(ran: Ran) -> None:
     assert names["params"].keys() == {"network", "hyper"}
 
 
+@pytest.mark.fast
 def test_every_prior_has_a_row_with_its_defaults() -> None:
     for name, prior in PRIORS.items():
         fields = [f"{k}={v:g}" for k, v in prior().get_params().items() if v is not None]

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.compiled import Kept
-
 # A program of the process comes first: JAX looks for its folder once.
 SCRIPT = """
 import jax, sys
@@ -66,20 +64,3 @@ def test_another_folder(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert run(XDG_CACHE_HOME=str(tmp_path / "file"))[:2] == ("None", "None")
-
-
-def test_programs_of_the_tests_are_kept_up_to_a_limit(tmp_path: Path) -> None:
-    first, second = Kept(tmp_path), Kept(tmp_path)
-    for number in range(3):
-        program = first.own / f"{number}-cache"
-        program.write_bytes(bytes(100))
-        os.utime(program, (number, number))
-    assert not any(second.own.iterdir())  # nobody sees what another process is writing
-    first.close()
-    assert not first.own.exists()
-    third = Kept(tmp_path, max_bytes=250)
-    assert {file.name for file in third.own.iterdir()} == {"0-cache", "1-cache", "2-cache"}
-    second.close()
-    third.close()
-    assert {file.name for file in third.folder.iterdir()} == {"1-cache", "2-cache"}
-    assert list(tmp_path.iterdir()) == [third.folder]

@@ -13,10 +13,12 @@ import scipy.stats
 from mirth.core.keys import Purpose, chain_keys
 from mirth.data.batches import EpochBatches, permuted
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 
 def epoch(batches: EpochBatches, key: Any, number: int = 0) -> list[np.ndarray]:
     first = number * batches.num_batches
-    rows = jax.vmap(lambda step: batches.rows(key, step))
+    rows = jax.jit(jax.vmap(lambda step: batches.rows(key, step)))
     index, weight = map(np.asarray, rows(jnp.arange(first, first + batches.num_batches)))
     return [i[w > 0] for i, w in zip(index, weight, strict=True)]
 
@@ -59,7 +61,8 @@ def test_the_permutation_has_no_preference() -> None:
 
 
 def test_steps_far_away_cost_nothing() -> None:
-    rows, weight = EpochBatches(1000, 256).rows(jax.random.key(0), 2**31 - 1)
+    batches = EpochBatches(1000, 256)
+    rows, weight = jax.jit(batches.rows)(jax.random.key(0), 2**31 - 1)
     assert rows.shape == (250,) and weight.sum() == 250
 
 

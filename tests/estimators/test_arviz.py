@@ -13,6 +13,8 @@ import pytest
 import mirth
 from mirth.estimators import BNNClassifier, BNNRegressor
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 arviz_stats = pytest.importorskip("arviz_stats")
 
 GROUPS = {"posterior", "sample_stats", "log_likelihood", "posterior_predictive", "observed_data"}

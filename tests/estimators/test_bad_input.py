@@ -100,7 +100,7 @@ PARAMETERS: list[tuple[str, Any, type, str]] = [
     ("likelihood", "norml", ValueError, r"likelihood='norml'.*did you mean 'normal'"),
     ("likelihood", mirth.Normal, TypeError, r"likelihood=.*must be a name .*or an object"),
     ("prior", "nromal", ValueError, r"prior='nromal'.*did you mean 'normal'"),
-    ("prior", 0.5, TypeError, r"prior=0.5 .*mirth\.NormalPrior\(scale="),
+    ("prior", 0.5, TypeError, r"prior=0.5 .*mirth\.priors\.NormalPrior\(scale="),
     ("method", "mil", ValueError, r"method='mil'.*did you mean 'mile'"),
     ("method", {"n_warmup": 5}, TypeError, r"method=.*mirth\.MILE\("),
     ("n_members", 0, ValueError, r"n_members=0 must be at least 1"),

@@ -15,6 +15,8 @@ import mirth
 from mirth.estimators import BNNClassifier, BNNRegressor
 from mirth.results.compression import compress, exchange
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 
 @pytest.fixture(scope="module")
 def rows(table: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

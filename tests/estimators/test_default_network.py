@@ -9,6 +9,8 @@ import pytest
 
 from mirth import BNNClassifier, BNNRegressor, DeepEnsemble
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 SHORT: dict[str, Any] = {"method": DeepEnsemble(max_epochs=1), "n_members": 2, "random_state": 0}
 
 

@@ -18,6 +18,8 @@ import mirth
 from mirth.data import Standardizer
 from mirth.estimators import BNNClassifier, BNNRegressor
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 ROWS = 7
 ALONE = """
 import sys

@@ -13,6 +13,8 @@ from flat_arguments import in_groups
 
 import mirth
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 2))
 Y = X[:, 0] + 0.1 * RNG.normal(size=60)

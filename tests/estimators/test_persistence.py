@@ -31,6 +31,8 @@ from mirth.estimators.persistence import CLASSES
 from mirth.inference import Posterior, TuningReport, WarmStartReport
 from mirth.results.codec import decode, encode
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 K, T, ROWS = 2, 20, 30
 X = np.random.default_rng(1).normal(3.0, 2.0, (ROWS, 2))
 

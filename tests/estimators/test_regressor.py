@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 Table = tuple[np.ndarray, np.ndarray]
 
 
+@pytest.mark.fast
 def test_predictions_fit_the_table(regressor: BNNRegressor, table: Table) -> None:
     X, y = table
     assert regressor.score(X, y) > 0.8  # the noise alone explains 1 %
@@ -26,6 +27,7 @@ def test_predictions_fit_the_table(regressor: BNNRegressor, table: Table) -> Non
     assert regressor.n_features_in_ == 2
 
 
+@pytest.mark.fast
 def test_everything_is_float64_numpy(regressor: BNNRegressor, table: Table) -> None:
     X = table[0][:7]
     mean, std = regressor.predict(X, return_std=True)
@@ -57,6 +59,7 @@ def test_uncertainty_adds_up(regressor: BNNRegressor, table: Table) -> None:
     np.testing.assert_allclose(std**2, parts.total, rtol=1e-12)
 
 
+@pytest.mark.fast
 def test_intervals_are_quantiles(regressor: BNNRegressor, table: Table) -> None:
     X = table[0]
     interval = regressor.predict_interval(X, confidence_level=[0.5, 0.9])

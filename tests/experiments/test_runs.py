@@ -28,7 +28,10 @@ METHODS = ["linear model", "deep ensemble", "MILE"]
 TINY = mirth.MILE(n_warmup=100, n_samples=10, n_thinning=1, start=mirth.DeepEnsemble(max_epochs=10))
 BUDGET = demo.Budget(hidden_layer_sizes=(4,), n_members=2, n_warmup=100, n_samples=10, n_thinning=1)
 # Chains of so few steps may be worse than their start, and say so.
-pytestmark = pytest.mark.filterwarnings("ignore:Of \\d chains:mirth.MirthWarning")
+pytestmark = [
+    pytest.mark.usefixtures("unoptimised"),
+    pytest.mark.filterwarnings("ignore:Of \\d chains:mirth.MirthWarning"),
+]
 
 
 def houses(path: Path, *, seed: int = 0, rows: int = 60) -> Path:

@@ -9,6 +9,8 @@ import pytest
 
 import mirth
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 X = np.linspace(-1, 1, 12)[:, None]
 CLASSES = np.arange(12) % 3
 

@@ -20,6 +20,8 @@ from mirth.core.types import Batch
 from mirth.inference import Placement
 from mirth.inference.problem import features_first, rows_first
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 SHORT = mirth.MILE(
     n_warmup=30,
     n_samples=6,

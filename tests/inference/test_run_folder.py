@@ -58,6 +58,7 @@ def assert_same(one: Posterior, two: Posterior) -> None:
     np.testing.assert_array_equal(one.tuning.num_divergent, two.tuning.num_divergent)
 
 
+@pytest.mark.fast
 def test_a_run_with_a_folder_is_the_same_run(run: Any, base: Posterior, tmp_path: Any) -> None:
     posterior = run(out=tmp_path / "run")
     assert_same(posterior, base)

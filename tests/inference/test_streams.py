@@ -19,6 +19,8 @@ from mirth.inference.chains.sources import ResidentBatches, Source
 from mirth.inference.engine.feed import Feed
 from mirth.inference.rows import features_first
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
 Y = (X @ np.array([1.0, -1.0, 0.5]) + 0.1 * RNG.normal(size=200)).astype(np.float32)

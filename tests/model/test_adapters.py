@@ -16,6 +16,8 @@ from flax import nnx
 import mirth
 from mirth.inference.store.identity import describe
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
 IMAGES = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 2)), jnp.float32)
 MEAN, VAR = jnp.arange(4.0), jnp.arange(1.0, 5.0)
@@ -131,8 +133,8 @@ def test_statistics_are_frozen_and_dropout_is_off(kind: str) -> None:
 def test_parameters_are_all_that_is_differentiated_and_stored(kind: str) -> None:
     network = with_statistics(kind)
     model = mirth.Model(network, mirth.Normal())
-    params = model.init(jax.random.key(0), X)
-    gradient = jax.grad(model.log_density)(params, mirth.data.Batch(X, X[:, 0]))
+    params = jax.jit(model.init)(jax.random.key(0), X)
+    gradient = jax.jit(jax.grad(model.log_density))(params, mirth.data.Batch(X, X[:, 0]))
     assert jax.tree.structure(gradient) == jax.tree.structure(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert hash(model) == hash(mirth.Model(network, mirth.Normal()))

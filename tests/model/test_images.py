@@ -15,7 +15,10 @@ from jax.flatten_util import ravel_pytree
 import mirth
 from mirth.model.resnet import filter_response_norm
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 TINY = mirth.networks.LeNet(num_outputs=3, channels=(4, 6), kernel_size=3, hidden_layer_sizes=(12,))
+KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 
 
@@ -149,7 +152,7 @@ CASES = [
 def test_gradients_are_finite_and_rows_do_not_meet(network: Any, shape: tuple[int, ...]) -> None:
     x, y = images(6, *shape), jnp.arange(6) % 3
     model = mirth.Model(network, mirth.Categorical(num_classes=3))
-    params = model.init(jax.random.key(1), x)
+    params = jax.jit(model.init)(jax.random.key(1), x)
     density = jax.jit(jax.value_and_grad(model.log_density))
     value, gradient = density(params, mirth.data.Batch(x, y))
     assert np.isfinite(value)
@@ -171,7 +174,7 @@ def test_a_step_lowers_the_loss(network: Any, shape: tuple[int, ...]) -> None:
     x, y = images(12, *shape), jnp.arange(12) % 3
     batch = mirth.data.Batch(x + y[:, None, None, None], y)
     model = mirth.Model(network, mirth.Categorical(num_classes=3))
-    params = model.init(jax.random.key(1), x)
+    params = jax.jit(model.init)(jax.random.key(1), x)
     loss = jax.jit(jax.value_and_grad(lambda p: -model.log_likelihood(p, batch) / 12))
     before, gradient = loss(params)
     # A step of length 0.001 along the gradient: the loss falls by about that times its norm.
@@ -185,13 +188,12 @@ def test_pixels_are_normalised_inside() -> None:
     mean, std = (0.5, -1.0), (2.0, 0.25)
     plain = mirth.networks.LeNet(channels=(2, 2), kernel_size=3)
     scaled = mirth.networks.LeNet(channels=(2, 2), kernel_size=3, mean=list(mean), std=std)  # type: ignore[arg-type]
-    params = plain.init(jax.random.key(0), x)
-    expected = plain.apply(params, (x - jnp.array(mean)) / jnp.array(std))
-    np.testing.assert_allclose(scaled.apply(params, x), expected, rtol=1e-5, atol=1e-6)
+    params = jax.jit(plain.init)(KEY, x)
+    apply = jax.jit(scaled.apply)
+    expected = jax.jit(plain.apply)(params, (x - jnp.array(mean)) / jnp.array(std))
+    np.testing.assert_allclose(apply(params, x), expected, rtol=1e-5, atol=1e-6)
     whole = (10 * x).astype(jnp.int32)  # pixels as they come
-    np.testing.assert_allclose(
-        scaled.apply(params, whole), scaled.apply(params, whole.astype(float)), rtol=1e-6
-    )
+    np.testing.assert_allclose(apply(params, whole), apply(params, whole.astype(float)), rtol=1e-6)
     assert hash(scaled) == hash(
         mirth.networks.LeNet(channels=(2, 2), kernel_size=3, mean=mean, std=std)
     )
@@ -211,7 +213,7 @@ def test_every_option_changes_the_outputs() -> None:
         ),
     ):
         networks = [base(**chosen) for chosen in options]
-        outputs = [n.apply(n.init(jax.random.key(0), x), x) for n in networks]
+        outputs = [jax.jit(lambda x, n=n: n.apply(n.init(KEY, x), x))(x) for n in networks]
         assert len({np.asarray(o).tobytes() for o in outputs}) == len(options)
 
 

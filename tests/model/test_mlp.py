@@ -11,6 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 from mirth.model import ACTIVATIONS, MLP, Categorical, HomoscedasticNormal, Normal
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 BY_HAND = {
     "relu": lambda z: np.maximum(z, 0),
     "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
@@ -175,18 +177,24 @@ def test_a_row_of_weight_zero_counts_nothing():
     assert_equal(masked, cut)
 
 
-def sizes_at_start(network, key, x):
-    """Second moment of the pre-activations of each hidden layer."""
-    pre_activations = network._forward(network.init(key, x), x.T)[:-1]
-    return np.array([np.mean(np.square(z)) for z in pre_activations])
+def sizes_at_start(network, num_seeds, x):
+    """Second moment of the pre-activations of each hidden layer, mean over seeds."""
+
+    @jax.jit
+    @jax.vmap
+    def sizes(key):
+        pre_activations = network._forward(network.init(key, x), x.T)[:-1]
+        return jnp.stack([jnp.mean(jnp.square(z)) for z in pre_activations])
+
+    keys = jnp.stack([jax.random.key(seed) for seed in range(num_seeds)])
+    return np.mean(sizes(keys), axis=0)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_initialisation_keeps_the_size_of_the_pre_activations(activation):
     network = MLP((64,) * 6, num_outputs=64, activation=activation)
     x = np.random.default_rng(2).normal(size=(200, 64)).astype(np.float32)
-    seeds = [jax.random.key(seed) for seed in range(3)]
-    sizes = np.mean([sizes_at_start(network, key, x) for key in seeds], axis=0)
+    sizes = sizes_at_start(network, 3, x)
     # No activation lets the signal die out or explode; the first layer is the reference.
     assert np.all(sizes < 10 * sizes[0]) and np.all(sizes > sizes[0] / 10), sizes
 
@@ -194,7 +202,7 @@ def test_initialisation_keeps_the_size_of_the_pre_activations(activation):
 def test_rectifiers_keep_the_second_moment_exactly():
     network = MLP((64,) * 4, num_outputs=64, activation="relu")
     x = np.random.default_rng(2).normal(size=(100, 64)).astype(np.float32)
-    sizes = np.mean([sizes_at_start(network, jax.random.key(s), x) for s in range(20)], axis=0)
+    sizes = sizes_at_start(network, 20, x)
     # One layer varies by sqrt(5 / 64) of its size from seed to seed, the last by twice that.
     np.testing.assert_allclose(sizes / sizes[0], 1, atol=4 * 2 * np.sqrt(5 / 64 / 20))
 
@@ -202,7 +210,8 @@ def test_rectifiers_keep_the_second_moment_exactly():
 def test_initialisation_depends_on_the_key_and_differs_over_layers():
     network = MLP((64, 64), num_outputs=64)
     x = np.zeros((1, 64), np.float32)
-    one, same, other = (network.init(jax.random.key(seed), x) for seed in (0, 0, 1))
+    init = jax.jit(network.init)
+    one, same, other = (init(jax.random.key(seed), x) for seed in (0, 0, 1))
     np.testing.assert_array_equal(ravel_pytree(one)[0], ravel_pytree(same)[0])
     weights = [layer["weight"] for layer in (*one, *other)]
     for i, a in enumerate(weights):

@@ -18,6 +18,8 @@ from mirth.model import (
     NormalPrior,
 )
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 RNG = np.random.default_rng(0)
 BATCH = Batch(
     jnp.asarray(RNG.normal(size=(8, 3)), jnp.float32), jnp.asarray(RNG.normal(size=8), jnp.float32)

@@ -13,6 +13,8 @@ from mirth.model import MLP, Categorical, FunctionalNetwork, Model, Normal
 from mirth.prediction import CategoricalPredictive, Predictive
 from mirth.prediction.blocks import OutputBlocks, plan_blocks, prepare_blocks
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 SIZES = st.integers(1, 5000)
 
 

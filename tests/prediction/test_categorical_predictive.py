@@ -10,6 +10,8 @@ from scipy.stats import entropy
 from mirth.model import MLP, Categorical, FunctionalNetwork, Model, Normal
 from mirth.prediction import CategoricalPredictive
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 METHODS = {
     "probabilities": lambda p, y: p.probabilities(),
     "mode": lambda p, y: p.mode(),

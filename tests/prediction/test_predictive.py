@@ -19,6 +19,8 @@ from mirth.model import (
 )
 from mirth.prediction import CategoricalPredictive, Predictive, make_predictive
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 SHIFT, SCALE = 3.0, 2.5
 METHODS = {
     "mean": lambda p, y: p.mean(),
