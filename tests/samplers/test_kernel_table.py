@@ -1,8 +1,8 @@
 """One row per kernel, and what every kernel promises: who adds a kernel adds a row.
 
-All tests below run on all rows. Three programs are compiled for a row and shared by its tests: chains
-on a density with a wall, chains on a target of known moments, and a few steps on two layouts of the
-same position. What is particular to a kernel (bias, invariants, ranges) has a file of its own.
+All tests below run on all rows. One program is compiled for a row and shared by its tests: chains
+on a target of known moments, or on densities that have no finite value beyond a wall. What is
+particular to a kernel (its bias by formula, invariants, ranges) has a file of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,13 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from targets import gaussian, log_gamma, moment_errors
+from kernel_chains import DENSITIES, NORMAL, NUM_WARMUP, TARGET, WALLS, Found, inside, run
+from targets import log_gamma, moment_errors
 
 import mirth.samplers
-from mirth.samplers import MCLMC, SCHEMES, SGHMC, SGLD, STOCHASTIC_SCHEMES, StochasticMCLMC
+from mirth.samplers import (
+    MCLMC,
+    SCHEMES,
+    SGHMC,
+    SGLD,
+    STOCHASTIC_SCHEMES,
+    StochasticMCLMC,
+)
 
-# The chains of a row are short, so their programs are compiled with few optimisations.
-QUICK = {"xla_backend_optimization_level": 0}
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -48,7 +54,7 @@ class Row:
     bias : float
         Largest error of the discretisation, in sd of a mean and relative of a variance.
     variance : callable, optional
-        ``variance(kernel, sd)``: exact variance of the chain on a Normal density, where it is known.
+        ``variance(kernel, sd)``: exact variance of the chain on a Normal density, if known.
     noise : float
         Standard deviation of the noise in the gradients that the moments are tested with, in the
         units of the kernel.
@@ -57,8 +63,8 @@ class Row:
         back to there.
     redrawn : tuple of str
         Fields that are drawn anew when a step is undone; all others are put back.
-    length : callable
-        ``length(kernel, redrawn)``: what the redrawn field must be.
+    is_unit : bool
+        Whether these have length 1; else they are Normal numbers.
     settled : callable
         Gives the kernel that samples after the warm-up.
     """
@@ -76,14 +82,14 @@ class Row:
     is_unit: bool = False
     settled: Callable[[Any], Any] = lambda kernel: kernel
 
-    def make(self, **numbers: Any) -> Any:
-        return self.kernel(**(self.settings | self.numbers | numbers))
-
-    def make_like(self, position: Any) -> Any:
-        """Make the kernel with numbers of its own for each coordinate."""
+    def make(self, position: Any, **numbers: Any) -> Any:
+        """Make the kernel, with a number for each coordinate where that is possible."""
+        numbers = self.numbers | numbers
         flat, unravel = ravel_pytree(position)
-        spread = unravel(jnp.linspace(0.8, 1.2, flat.size))
-        return self.make(**dict.fromkeys(self.like_position, spread))
+        spread = np.linspace(0.8, 1.2, flat.size, dtype=np.float32)
+        for name in self.like_position:
+            numbers[name] = unravel(numbers[name] * spread)
+        return self.kernel(**self.settings, **numbers)
 
 
 def of_langevin(kernel: SGLD, sd: Any) -> Any:
@@ -99,7 +105,7 @@ def of_hamiltonian(kernel: SGHMC, sd: Any) -> Any:
 # variance by (h / 2 s)^2 = 1.5 %; McLachlan's scheme by less. Twice that is allowed.
 MICROCANONICAL: dict[str, Any] = {
     "numbers": {"step_size": 0.3, "L": 3.0, "scale": 1.0}, "like_position": ("scale",),
-    "is_unit": True, "thin": 10, "bias": 0.03,
+    "is_unit": True, "thin": 6, "bias": 0.03,
 }  # fmt: skip
 ROWS = {
     **{
@@ -115,52 +121,36 @@ ROWS = {
     # The noise of the gradients turns the momentum instead of L.
     "stochastic mclmc, no refreshment": Row(
         kernel=StochasticMCLMC,
-        **MICROCANONICAL | {"numbers": {"step_size": 0.3, "scale": 1.0}, "noise": 5.0},
+        **MICROCANONICAL | {"numbers": {"step_size": 0.3, "scale": 1.0}, "noise": 3.0},
     ),
     # The last three coordinates have the curvature 4 at their mode: step_size * 4 / 2 = 4 %.
     "sgld": Row(
         kernel=SGLD, numbers={"step_size": 0.02, "temperature": 1.0}, evaluated="origin",
-        redrawn=(), variance=of_langevin, thin=40, bias=0.06,
+        redrawn=(), variance=of_langevin, thin=25, bias=0.06,
     ),
     # As plain SGLD with a step of step_size * s: 5 %; and V forgets in 2000 steps, 50 times the
     # longest autocorrelation.
     "sgld, rmsprop": Row(
         kernel=SGLD, settings={"preconditioner": "rmsprop"}, evaluated="origin", redrawn=(),
         numbers={"step_size": 0.05, "temperature": 1.0, "decay": 0.9995, "damping": 1e-2},
-        thin=40, bias=0.08,
+        thin=12, bias=0.08,
     ),
     # The noise of the gradients is known, and taken off. Curvature 4: 1 % as in the formula.
     "sghmc": Row(
-        kernel=SGHMC, settings={"adaptive": False}, variance=of_hamiltonian, thin=20, bias=0.02,
+        kernel=SGHMC, settings={"adaptive": False}, variance=of_hamiltonian, thin=8, bias=0.02,
         numbers={"step_size": 0.1, "friction": 0.1, "temperature": 1.0, "noise_variance": 1.0},
         noise=1.0,
     ),
     # The mass sqrt(V) = 1 / s counts the signal as noise: colder by
     # step_size^2 sqrt(V) / (2 friction) = 1.3 %.
     "sghmc, adaptive": Row(
-        kernel=SGHMC, settings={"adaptive": True}, settled=SGHMC.frozen, thin=40, bias=0.03,
+        kernel=SGHMC, settings={"adaptive": True}, settled=SGHMC.frozen, thin=24, bias=0.03,
         numbers={"step_size": 0.05, "friction": 0.2, "temperature": 1.0},
     ),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", ROWS)
 K_SIGMA = 4.0
-LARGEST_SE = 0.03
-
-
-@pytest.fixture(scope="module", autouse=True)
-def generator_of_jax() -> Iterator[None]:
-    """Draw with ``jax.random``: ours, written out for XLA to fuse, is most of the compilation.
-
-    Both give the same numbers up to their order (tests/core/test_random.py).
-    """
-
-    def normals(key: Any, num: int, shape: Any, dtype: Any) -> Any:
-        return jax.random.normal(key, (num, *shape), dtype)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirth.core.trees.standard_normals", normals)
-        patch.setattr("mirth.core.trees.fold_in", jax.random.fold_in)
-        yield
+LARGEST_SE = 0.025
 
 
 def modules() -> list[Any]:
@@ -185,52 +175,39 @@ def test_every_kernel_and_every_argument_has_a_row() -> None:
         assert given == set(inspect.signature(kernel).parameters), kernel
 
 
-# --- chains on a density with a wall -----------------------------------------------------------
-
-
-def inside(x: Any) -> Any:
-    """Normal with its mode on the wall, so that chains come to it often."""
-    return -0.5 * jnp.sum((x - 1) ** 2)
-
-
-BROKEN = {
-    "log density is NaN": lambda x: jnp.where(x[0] < 1, inside(x), jnp.nan),
-    "zero density": lambda x: jnp.where(x[0] < 1, inside(x), -jnp.inf),
-    "infinite density": lambda x: jnp.where(x[0] < 1, inside(x), jnp.inf),
-    "only the gradient is NaN": lambda x: inside(x) + 0 * jnp.sqrt(jnp.maximum(1 - x[0], 0.0)),
-}
-NUM_STEPS = 1000
-
-
-@functools.partial(jax.jit, compiler_options=QUICK)
-def walk(kernel: Any, kind: Any, position: Any, key: Any) -> Any:
-    """Give the states of a chain, from its start on, and what its steps said."""
-
-    def density(x: Any) -> Any:
-        return jax.lax.switch(kind, list(BROKEN.values()), x)
-
-    def one(state: Any, key: Any) -> Any:
-        after, info = kernel.step(key, state, density)
-        return after, (after, info)
-
-    first = kernel.init(position, density, key)
-    states, infos = jax.lax.scan(one, first, jax.random.split(key, NUM_STEPS))[1]
-    return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, states), infos
-
-
-def chain(kernel: Any, kind: int = 0, seed: int = 0, start: float = 0.5) -> Any:
-    found = walk(kernel, kind, jnp.full(4, start), jax.random.key(seed))
+@functools.cache
+def chains(
+    name: str,
+    density: str = "log density is NaN",
+    seed: int = 0,
+    start: float | None = 0.5,
+    **numbers: Any,
+) -> Found:
+    row = ROWS[name]
+    first = TARGET.mean + np.sqrt(TARGET.variance) if start is None else [start] * 6
+    position = jnp.asarray(first, jnp.float32)
+    kernel = row.make(position, **numbers)
+    is_target = density == "target"
+    # Noise that is isotropic in the units of the kernel leaves the target alone.
+    unit = kernel.scale if "scale" in row.like_position else jnp.ones_like(position)
+    found = run(
+        kernel, row.settled(kernel) if is_target else kernel, DENSITIES[density],
+        position, row.thin if is_target else 1, row.noise * is_target / unit, jax.random.key(seed),
+    )  # fmt: skip
     return jax.tree.map(np.asarray, found)
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+# --- chains on a density with a wall -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wall", WALLS)
 @each
-def test_a_step_that_is_not_finite_is_undone_as_a_whole(name: str, kind: str) -> None:
+def test_a_step_that_is_not_finite_is_undone_as_a_whole(name: str, wall: str) -> None:
     row = ROWS[name]
-    states, info = chain(row.make(), list(BROKEN).index(kind))
-    assert 20 < info.is_divergent.sum() < 0.8 * NUM_STEPS
-    assert np.isfinite(ravel_pytree((states, info))[0]).all()
-    before, after = (jax.tree.map(lambda x, s=s: x[s][info.is_divergent], states)
+    states, info, _ = chains(name, wall)
+    assert 0.02 < info.is_divergent.mean() < 0.8
+    assert np.isfinite(np.concatenate([x.ravel() for x in jax.tree.leaves((states, info))])).all()
+    before, after = (jax.tree.map(lambda x, s=s: x[:, s][info.is_divergent], states)
                      for s in (slice(-1), slice(1, None)))  # fmt: skip
     expected = before._replace(position=getattr(before, row.evaluated))
     for field in states._fields:
@@ -250,93 +227,55 @@ def test_a_step_that_is_not_finite_is_undone_as_a_whole(name: str, kind: str) ->
 
 @each
 def test_a_chain_goes_on_beside_the_wall(name: str) -> None:
-    row = ROWS[name]
-    states, info = chain(row.make())
+    states, info, _ = chains(name)
     # Where the log density was taken it had a value; nothing else gives a state.
-    assert getattr(states, row.evaluated)[:, 0].max() < 1
-    assert not (np.convolve(info.is_divergent, np.ones(50), "valid") == 50).any()
-    assert states.position[:, 1].std() > 0.5
+    assert getattr(states, ROWS[name].evaluated)[..., 0].max() < 1
+    runs = np.lib.stride_tricks.sliding_window_view(info.is_divergent, 50, axis=1)
+    assert not runs.all(axis=-1).any()
+    assert states.position[..., 1].std() > 0.5
 
 
 @each
 def test_state_and_info_describe_the_new_position(name: str) -> None:
     row = ROWS[name]
-    states, info = chain(row.make())
-    np.testing.assert_array_equal(info.logdensity, states.logdensity[1:])
+    states, info, _ = chains(name)
+    np.testing.assert_array_equal(states.position[:, 0], 0.5)
+    np.testing.assert_array_equal(info.logdensity, states.logdensity[:, 1:])
     np.testing.assert_array_equal(info.step_size, np.float32(row.numbers["step_size"]))
     exact = -0.5 * np.sum((getattr(states, row.evaluated) - 1.0) ** 2, axis=-1, dtype=float)
     np.testing.assert_allclose(states.logdensity, exact, rtol=10 * EPS, atol=EPS)
-    np.testing.assert_array_equal(states.position[0], 0.5)
 
 
 @each
 def test_a_start_that_is_not_finite_stays_where_it_is(name: str) -> None:
-    row = ROWS[name]
-    states, info = chain(row.make(step_size=1e-3), start=2.0)
+    states, info, _ = chains(name, start=2.0, step_size=1e-3)
     assert info.is_divergent.all()
     np.testing.assert_array_equal(states.position, 2)
-    assert all(np.isfinite(getattr(states, field)).all() for field in row.redrawn)
+    assert all(np.isfinite(getattr(states, field)).all() for field in ROWS[name].redrawn)
 
 
 @each
 def test_the_key_decides_the_chain(name: str) -> None:
-    kernel = ROWS[name].make()
-    one, again, other = (chain(kernel, seed=seed) for seed in (1, 1, 2))
+    one, other = (chains(name, seed=seed) for seed in (0, 1))
+    again = chains.__wrapped__(name)  # not from the cache
     jax.tree.map(np.testing.assert_array_equal, one, again)
-    assert (one[0].position[-1] != other[0].position[-1]).all()
+    assert (one.states.position[:, -1] != other.states.position[:, -1]).all(axis=1).all()
 
 
 @each
 def test_another_number_changes_the_chain_and_compiles_nothing(name: str) -> None:
     row = ROWS[name]
-    base = chain(row.make())
-    compiled = walk._cache_size()
+    base = chains(name).states.position[:, -1]
+    compiled = run._cache_size()
     for number, value in row.numbers.items():
-        given: Any
-        for given in (value / 2, jnp.float32(value / 2)):
-            other = chain(row.make(**{number: given}))
-            assert (other[0].position[-1] != base[0].position[-1]).all(), f"{number} does nothing"
-    chain(row.settled(row.make()))
-    assert walk._cache_size() == compiled
+        other = chains(name, **{number: value / 2}).states.position[:, -1]
+        assert (other != base).any(axis=1).all(), f"{number} does nothing"
+    chains(name, step_size=np.float32(0.1))  # no other type than that of a number
+    chains(name, "target")  # with the kernel after the warm-up
+    assert run._cache_size() == compiled
 
 
-# --- moments -----------------------------------------------------------------------------------
-
-NORMAL = gaussian([0.5, 1.0, 2.0], mean=[0.0, 1.0, -1.0])
-SKEWED = log_gamma(4.0, 3)
-TARGET = dataclasses.replace(
-    NORMAL,
-    logdensity=lambda x: NORMAL.logdensity(x[:3]) + SKEWED.logdensity(x[3:]),
-    mean=np.append(NORMAL.mean, SKEWED.mean),
-    variance=np.append(NORMAL.variance, SKEWED.variance),
-)
-NUM_CHAINS, NUM_WARMUP, NUM_DRAWS = 128, 100, 250
-
-
-@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
-def sample(kernel: Any, settled: Any, thin: Any, noise: Any, key: Any) -> Any:
-    """Draw from the target; every step sees a gradient with noise of its own."""
-
-    def one(n: Any, carry: Any) -> Any:
-        state, diverged, key = carry
-        is_warm = n < NUM_WARMUP * thin
-        now = jax.tree.map(lambda a, b: jnp.where(is_warm, a, b), kernel, settled)
-        step_key, noise_key = jax.random.split(jax.random.fold_in(key, n))
-        z = noise * jax.random.normal(noise_key, (TARGET.dimension,))
-        state, info = now.step(step_key, state, lambda x: TARGET.logdensity(x) + jnp.sum(z * x))
-        return state, diverged | info.is_divergent, key
-
-    def draw(carry: Any, n: Any) -> Any:
-        carry = jax.lax.fori_loop(n * thin, (n + 1) * thin, one, carry)
-        return carry, carry[0].position
-
-    def chain(key: Any) -> Any:
-        position = jnp.asarray(TARGET.mean + np.sqrt(TARGET.variance), jnp.float32)
-        first = kernel.init(position, TARGET.logdensity, key), jnp.array(False), key
-        (_, diverged, _), kept = jax.lax.scan(draw, first, jnp.arange(NUM_WARMUP + NUM_DRAWS))
-        return kept[NUM_WARMUP:], diverged
-
-    return jax.vmap(chain)(jax.random.split(key, NUM_CHAINS))
+# --- moments -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -345,17 +284,14 @@ def sample(kernel: Any, settled: Any, thin: Any, noise: Any, key: Any) -> Any:
 @each
 def test_moments_are_those_of_the_target(name: str, seed: int) -> None:
     row = ROWS[name]
-    kernel = row.make_like(jnp.zeros(TARGET.dimension))
     target, bias = TARGET, np.full(TARGET.dimension, row.bias)
     if row.variance is not None:
         variance = TARGET.variance.copy()
-        variance[:3] = row.variance(kernel, np.sqrt(NORMAL.variance))
+        variance[:3] = row.variance(row.make(jnp.zeros(3)), np.sqrt(NORMAL.variance))
         target, bias[:3] = dataclasses.replace(TARGET, variance=variance), 0
-    # Noise that is isotropic in the units of the kernel leaves the target alone.
-    noise = row.noise / (kernel.scale if "scale" in row.like_position else jnp.ones(6))
-    draws, diverged = sample(kernel, row.settled(kernel), row.thin, noise, jax.random.key(seed))
-    assert not diverged.any()
-    errors = moment_errors(target, np.asarray(draws))
+    found = chains(name, "target", seed, start=None)
+    assert not found.diverged.any()
+    errors = moment_errors(target, found.states.position[:, 1 + NUM_WARMUP :])
     for moment in ("mean", "variance"):
         error, se = errors[moment], errors[f"{moment}_se"]
         # By the effective sample size: without this a chain that hardly moves would pass.
@@ -383,7 +319,7 @@ def test_a_tree_gives_what_its_raveled_vector_gives(
             monkeypatch.setattr(module, "tree_normal", same_noise)
 
     def step(position: Any, density: Any) -> Any:
-        kernel = row.make_like(position)
+        kernel = row.make(position)
         state = kernel.init(position, density, jax.random.key(0))
         return kernel.step(jax.random.key(1), state, density)
 
@@ -392,7 +328,9 @@ def test_a_tree_gives_what_its_raveled_vector_gives(
     tree, tree_info = step(TREE, lambda t: target.logdensity(ravel_pytree(t)[0]))
     flat, flat_info = step(vector, target.logdensity)
     for field in flat._fields:
-        for one, two in zip(*(ravelled(getattr(s, field), TREE) for s in (tree, flat)), strict=True):
+        for one, two in zip(
+            *(ravelled(getattr(s, field), TREE) for s in (tree, flat)), strict=True
+        ):
             np.testing.assert_allclose(one, two, rtol=20 * EPS, atol=20 * EPS)
     np.testing.assert_allclose(tree_info.energy_change, flat_info.energy_change, atol=40 * EPS)
     assert jax.tree.structure(tree.position) == jax.tree.structure(TREE)
@@ -412,7 +350,7 @@ def test_a_step_keeps_the_types(name: str, dtype: str) -> None:
     row = ROWS[name]
     with jax.enable_x64(True):
         kernel, position = jax.tree.map(
-            lambda x: x if x.dtype == bool else x.astype(dtype), (row.make(), TREE)
+            lambda x: x if x.dtype == bool else x.astype(dtype), (row.make(TREE), TREE)
         )
 
         def density(tree: Any) -> Any:
