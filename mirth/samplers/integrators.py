@@ -144,8 +144,7 @@ def integrate(
     """
     coefficients = SCHEMES[scheme]
     scale = spread_scale(scale, position)
-    logdensity = jnp.zeros(())
-    kinetic_change = jnp.zeros(())
+    logdensity = kinetic_change = jnp.zeros((), jnp.result_type(*jax.tree.leaves(position)))
     for i, coefficient in enumerate(coefficients):
         interval = coefficient * step_size
         if i % 2 == 0:

@@ -213,7 +213,7 @@ class StochasticMCLMC(eqx.Module):
         """Any scheme from the position on; the ends need log densities for the energy only."""
         scale = spread_scale(self.scale, state.position)
         position, gradient = state.position, state.gradient
-        kinetic_change = jnp.zeros(())
+        kinetic_change = jnp.zeros((), jnp.result_type(*jax.tree.leaves(position)))
         for i, coefficient in enumerate(SCHEMES[self.integrator]):
             interval = coefficient * self.step_size
             if i % 2 == 0:
@@ -229,6 +229,6 @@ class StochasticMCLMC(eqx.Module):
             return last, kinetic_change - (last - first)
 
         logdensity, energy_change = jax.lax.cond(
-            is_probe, ends, lambda: (state.logdensity, jnp.zeros(()))
+            is_probe, ends, lambda: (state.logdensity, jnp.zeros_like(kinetic_change))
         )
         return StochasticState(position, momentum, logdensity, gradient), energy_change
