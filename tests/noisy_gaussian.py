@@ -11,44 +11,46 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from mirth.core.random import fold_in, standard_normals
 from mirth.evaluation.autocorrelation import effective_sample_size
-from mirth.samplers import StepInfo
 
 K_SIGMA = 4.0
 
 
-def noisy_gaussian(scales: Any, noise_sd: float, num_copies: int) -> Any:
+def noisy_gaussian(scales: Any, noise_sd: float, num_copies: int) -> Partial:
     """Give key -> log density: the key is the mini-batch, the noise linear in the position."""
     scales = np.tile(np.asarray(scales, dtype=np.float32), (num_copies, 1))
-
-    def bind(key: jax.Array) -> Any:
-        exact = lambda x: -0.5 * jnp.sum((x / scales) ** 2)  # noqa: E731
-        if noise_sd == 0:
-            return exact
-        (noise,) = standard_normals(key, 1, scales.shape)
-        return lambda x: exact(x) + noise_sd * jnp.sum(noise * x)
-
-    return bind
+    return Partial(_bind, scales, np.float32(noise_sd))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _bind(scales: Any, noise_sd: Any, key: jax.Array) -> Any:
+    (noise,) = standard_normals(key, 1, scales.shape)
+    return lambda x: -0.5 * jnp.sum((x / scales) ** 2) + noise_sd * jnp.sum(noise * x)
+
+
+@functools.partial(jax.jit, static_argnums=3)
 def advance(
-    bind: Any, sampler: Any, state: Any, num_draws: int, thin: int, key: jax.Array
-) -> tuple[Any, tuple[jax.Array, StepInfo]]:
-    """Take num_draws * thin steps, each with a batch of its own; give every thin-th position."""
+    bind: Partial, sampler: Any, state: Any, num_draws: int, thin: int, key: jax.Array
+) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+    """Take num_draws * thin steps, each with a batch of its own.
 
-    def step(state: Any, number: jax.Array) -> tuple[Any, StepInfo]:
+    Give the state, every thin-th position, and whether a step up to there diverged. Other numbers
+    (of the sampler, of the target, thin) compile nothing anew.
+    """
+
+    def step(number: jax.Array, carry: Any) -> Any:
         own = fold_in(key, number)
-        return sampler.step(own, state, bind(fold_in(own, 1000)))
+        state, info = sampler.step(own, carry[0], bind(fold_in(own, 1000)))
+        return state, carry[1] | info.is_divergent
 
-    def draw(state: Any, numbers: jax.Array) -> tuple[Any, tuple[jax.Array, StepInfo]]:
-        state, info = jax.lax.scan(step, state, numbers)
-        return state, (state.position, info)
+    def draw(carry: Any, n: jax.Array) -> Any:
+        carry = jax.lax.fori_loop(n * thin, (n + 1) * thin, step, carry)
+        return carry, (carry[0].position, carry[1])
 
-    numbers = jnp.arange(num_draws * thin).reshape(num_draws, thin)
-    return jax.lax.scan(draw, state, numbers)
+    carry, found = jax.lax.scan(draw, (state, jnp.array(False)), jnp.arange(num_draws))
+    return carry[0], found
 
 
 def start(sampler: Any, bind: Any, shape: tuple[int, ...], seed: int = 0) -> Any:

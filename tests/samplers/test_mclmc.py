@@ -69,18 +69,6 @@ def test_refreshment_forgets_over_the_distance_L():
     np.testing.assert_allclose(refreshed[0], np.exp(-0.35), atol=4 / np.sqrt(dimension))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_momentum_stays_a_unit_vector(scheme):
-    step = step_of(MCLMC(0.5, 3.0, integrator=scheme))
-    state = MCLMC(0.5, 3.0).init(START, TARGET.logdensity, jax.random.key(0))
-    lengths = [np.linalg.norm(state.momentum)]
-    for i in range(50):
-        state, info = step(jax.random.key(i), state)
-        assert not info.is_divergent
-        lengths.append(np.linalg.norm(state.momentum))
-    np.testing.assert_allclose(lengths, 1, rtol=4 * EPS)
-
-
 def test_state_and_info_describe_the_new_position():
     sampler = MCLMC(0.5, 3.0)
     state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
@@ -93,60 +81,13 @@ def test_state_and_info_describe_the_new_position():
     np.testing.assert_allclose(np.linalg.norm(new.position - state.position), 0.5, rtol=0.1)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("step_size", 0.6), ("L", 1.0), ("scale", 2.0), ("integrator", "leapfrog")],
-)
-def test_every_parameter_changes_the_step(name, value):
-    default = {"step_size": 0.5, "L": 3.0}
-    state = MCLMC(**default).init(START, TARGET.logdensity, jax.random.key(0))
-    key = jax.random.key(1)
-    position = [
-        step_of(MCLMC(**kwargs))(key, state)[0].position
-        for kwargs in (default, default | {name: value})
-    ]
-    assert np.abs(position[0] - position[1]).max() > 1e-5
-
-
-def test_a_new_step_size_L_or_scale_compiles_nothing_anew():
-    num_traces = 0
-
-    @jax.jit
-    def step(sampler, key, state):
-        nonlocal num_traces
-        num_traces += 1
-        return sampler.step(key, state, TARGET.logdensity)
-
-    state = MCLMC(0.1, 1.0).init(START, TARGET.logdensity, jax.random.key(0))
-    for step_size, L, scale in [(0.1, 1.0, 1.0), (0.2, 1.0, 1.0), (0.2, jnp.inf, 0.5)]:
-        state, _ = step(MCLMC(step_size, L, scale), jax.random.key(1), state)
-    assert num_traces == 1
-
-
-def test_a_tree_gives_what_its_raveled_vector_gives(monkeypatch):
-    target = log_gamma(1.0, 7)
-    tree = {"a": jnp.zeros((2, 2)), "b": [jnp.ones(()), jnp.full(2, -0.5)]}
-    flat, unravel = ravel_pytree(tree)
-    scale = jnp.linspace(0.5, 2.0, 7)
-    noise = np.random.default_rng(0).normal(size=(2, 7)).astype(np.float32)
-
-    def same_noise(key, like, num):
-        draws = [ravel_pytree(like)[1](jnp.asarray(noise[n])) for n in range(num)]
-        return draws
-
-    monkeypatch.setattr("mirth.samplers.mclmc.tree_normal", same_noise)
-    results = []
-    for position, scales, density in [
-        (flat, scale, target.logdensity),
-        (tree, unravel(scale), lambda t: target.logdensity(ravel_pytree(t)[0])),
-    ]:
-        sampler = MCLMC(0.4, 2.0, scales)
-        state = sampler.init(position, density, jax.random.key(0))
-        state, info = sampler.step(jax.random.key(0), state, density)
-        assert jax.tree.structure(state.position) == jax.tree.structure(position)
-        results.append([ravel_pytree(state)[0], info.energy_change])
-    np.testing.assert_allclose(results[0][0], results[1][0], rtol=10 * EPS, atol=10 * EPS)
-    np.testing.assert_allclose(results[0][1], results[1][1], atol=40 * EPS)
+def test_the_integrator_changes_the_step():
+    state = MCLMC(0.5, 3.0).init(START, TARGET.logdensity, jax.random.key(0))
+    one, two = (
+        step_of(MCLMC(0.5, 3.0, integrator=scheme))(jax.random.key(1), state)[0].position
+        for scheme in SCHEMES
+    )
+    assert np.abs(one - two).max() > 1e-5
 
 
 def test_the_two_refreshments_use_different_noise_and_every_leaf_its_own():
@@ -160,69 +101,6 @@ def test_the_two_refreshments_use_different_noise_and_every_leaf_its_own():
     moved = jax.tree.map(lambda a, b: a - b, new.position, state.position)
     cosine = ravel_pytree(moved)[0] @ ravel_pytree(new.momentum)[0] / tree_norm(moved)
     assert abs(cosine) < 0.95
-
-
-def walled(x):
-    """A Gaussian that is NaN beyond a wall."""
-    return jnp.where(x[0] < 1.0, -0.5 * jnp.sum(x**2), jnp.nan)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        pytest.param(walled, id="log density is NaN"),
-        pytest.param(
-            lambda x: jnp.where(x[0] < 1.0, -0.5 * jnp.sum(x**2), -jnp.inf), id="zero density"
-        ),
-        pytest.param(
-            lambda x: -0.5 * jnp.sum(x**2) + 0 * jnp.sqrt(jnp.maximum(1 - x[0], 0.0)),
-            id="only the gradient is NaN",
-        ),
-    ],
-)
-def test_a_proposal_that_is_not_finite_is_reverted_as_a_whole(broken):
-    sampler = MCLMC(0.5, 10.0)
-    state = sampler.init(jnp.zeros(4).at[0].set(0.95), broken, jax.random.key(0))
-    towards_the_wall = state._replace(momentum=jnp.array([1.0, 0.0, 0.0, 0.0]))
-    new, info = step_of(sampler, broken)(jax.random.key(1), towards_the_wall)
-    assert info.is_divergent
-    assert info.energy_change == 0
-    assert info.logdensity == state.logdensity
-    for name in ("position", "logdensity", "gradient"):
-        np.testing.assert_array_equal(getattr(new, name), getattr(state, name))
-    np.testing.assert_allclose(np.linalg.norm(new.momentum), 1, rtol=4 * EPS)
-    assert new.momentum[0] < 0.9  # a fresh direction, not the one that led into the wall
-    other, _ = step_of(sampler, broken)(jax.random.key(2), towards_the_wall)
-    assert not np.allclose(other.momentum, new.momentum)
-
-
-def test_a_chain_never_leaves_the_finite_region():
-    sampler = MCLMC(0.5, 2.0)
-    state = sampler.init(jnp.zeros(4), walled, jax.random.key(0))
-
-    def step(state, key):
-        state, info = sampler.step(key, state, walled)
-        return state, (state, info)
-
-    _, (states, info) = jax.jit(lambda s, k: jax.lax.scan(step, s, k))(
-        state, jax.random.split(jax.random.key(1), 2000)
-    )
-    assert 20 < info.is_divergent.sum() < 1000
-    assert np.all(np.isfinite(ravel_pytree(states)[0]))
-    assert states.position[:, 0].max() < 1
-    # It goes on after each reversal instead of running into the same wall for ever.
-    is_stuck = np.convolve(info.is_divergent, np.ones(50), "valid") == 50
-    assert not is_stuck.any()
-    assert states.position[:, 1].std() > 0.5
-
-
-def test_a_start_that_is_not_finite_stays_where_it_is():
-    sampler = MCLMC(0.5, 2.0)
-    state = sampler.init(jnp.full(4, 2.0), walled, jax.random.key(0))
-    new, info = step_of(sampler, walled)(jax.random.key(1), state)
-    assert info.is_divergent
-    np.testing.assert_array_equal(new.position, state.position)
-    assert np.isfinite(new.momentum).all()
 
 
 def test_without_refreshment_a_step_is_deterministic():

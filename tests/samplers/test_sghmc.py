@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 from noisy_gaussian import K_SIGMA, advance, assert_variance, noisy_gaussian, start, variance_of
 from targets import log_gamma
 
@@ -43,8 +44,9 @@ def run(sampler_args, noise_sd=0.0):
     bind = noisy_gaussian(SCALES, noise_sd, COPIES)
     sampler = SGHMC(*sampler_args)
     state = start(sampler, bind, (COPIES, len(SCALES)))
-    draws, info = advance(bind, sampler, state, 250, 20, jax.random.key(2))[1]
-    return draws[50:], info
+    draws, diverged = advance(bind, sampler, state, 250, 20, jax.random.key(2))[1]
+    assert not diverged.any()
+    return draws[50:]
 
 
 @pytest.mark.parametrize(
@@ -54,9 +56,7 @@ def test_variance_on_a_gaussian_is_the_exact_one_of_the_discrete_chain(step_size
     exact = stationary_variance(step_size, friction)
     docstring = SCALES**2 / (1 - step_size**2 / (2 * SCALES**2 * (2 - friction)))
     np.testing.assert_allclose(docstring, exact, rtol=1e-10)
-    draws, info = run((step_size, friction))
-    assert not info.is_divergent.any()
-    assert_variance(draws, exact, largest_se=0.03)
+    assert_variance(run((step_size, friction)), exact, largest_se=0.03)
 
 
 def test_with_friction_one_it_is_sgld_with_the_squared_step_size(monkeypatch):
@@ -73,13 +73,13 @@ def test_with_friction_one_it_is_sgld_with_the_squared_step_size(monkeypatch):
 
 
 def test_the_bias_of_a_large_step_is_seen():
-    found, error = variance_of(run((0.6, 0.1))[0])
+    found, error = variance_of(run((0.6, 0.1)))
     assert found[0] - SCALES[0] ** 2 > 10 * error[0]
 
 
 def test_temperature_scales_the_variance():
     exact = 0.25 * stationary_variance(0.6, 0.5)
-    assert_variance(run((0.6, 0.5, 0.25))[0], exact, largest_se=0.03)
+    assert_variance(run((0.6, 0.5, 0.25)), exact, largest_se=0.03)
 
 
 def test_gradient_noise_inflates_the_variance_unless_it_is_taken_off():
@@ -88,10 +88,10 @@ def test_gradient_noise_inflates_the_variance_unless_it_is_taken_off():
     inflated = stationary_variance(step_size, friction, 2 * friction + extra)
     docstring = (1 + extra / (2 * friction)) * stationary_variance(step_size, friction)
     np.testing.assert_allclose(docstring, inflated, rtol=1e-10)
-    assert_variance(run((step_size, friction), noise_sd)[0], inflated, largest_se=0.03)
+    assert_variance(run((step_size, friction), noise_sd), inflated, largest_se=0.03)
     known = (step_size, friction, 1.0, noise_sd**2)
     exact = stationary_variance(step_size, friction)
-    assert_variance(run(known, noise_sd)[0], exact, largest_se=0.03)
+    assert_variance(run(known, noise_sd), exact, largest_se=0.03)
 
 
 def test_more_gradient_noise_than_friction_leaves_the_gradient_noise_alone():
@@ -158,8 +158,8 @@ def test_one_update_of_the_moments_is_the_one_of_the_paper():
 @pytest.mark.parametrize("noise_sd", [0.0, 3.0])
 def test_frozen_adaptation_has_the_exact_variance_of_its_mass(noise_sd):
     bind, sampler, state = adapted(noise_sd)
-    _, (draws, info) = advance(bind, sampler.frozen(), state, 250, 20, jax.random.key(2))
-    assert not info.is_divergent.any()
+    _, (draws, diverged) = advance(bind, sampler.frozen(), state, 250, 20, jax.random.key(2))
+    assert not diverged.any()
     # Every copy has a mass of its own.
     square = np.asarray(state.moments.square, dtype=np.float64)
     exact = variance_with_mass(square, noise_sd)
@@ -241,110 +241,24 @@ def test_the_gradient_is_that_of_the_density_of_the_step():
     assert info.step_size == np.float32(0.1)
 
 
-def test_the_log_density_is_that_of_the_new_position():
-    sampler = SGHMC(0.1)
-    state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
-    new, info = sampler.step(jax.random.key(1), state, TARGET.logdensity)
-    np.testing.assert_allclose(new.logdensity, TARGET.logdensity(new.position), rtol=10 * EPS)
-    assert info.logdensity == new.logdensity
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("step_size", 0.2), ("friction", 0.5), ("temperature", 0.5)]
-    + [("noise_variance", 2.0), ("adaptive", True)],
-)
-def test_every_parameter_changes_the_step(name, value):
-    default = {"step_size": 0.1, "friction": 0.1}
+def test_the_adaptation_changes_the_step():
     momenta = []
-    for kwargs in (default, default | {name: value}):
-        sampler = SGHMC(**kwargs)
+    for adaptive in (False, True):
+        sampler = SGHMC(0.1, 0.1, adaptive=adaptive)
         state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
         momenta.append(sampler.step(jax.random.key(1), state, TARGET.logdensity)[0].momentum)
     assert np.abs(momenta[0] - momenta[1]).max() > 1e-3
-
-
-def test_new_numbers_and_the_end_of_the_adaptation_compile_nothing_anew():
-    step = jax.jit(lambda sampler, key, state: sampler.step(key, state, TARGET.logdensity))
-    sampler = SGHMC(0.1, 0.1, adaptive=True)
-    state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
-    for other in (sampler, SGHMC(0.2, 0.5, 0.0, adaptive=True), sampler.frozen()):
-        state, _ = step(other, jax.random.key(1), state)
-    assert step._cache_size() == 1
-
-
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_the_key_decides_the_step(adaptive):
-    sampler = SGHMC(0.1, adaptive=adaptive)
-    state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
-    step = lambda seed: sampler.step(jax.random.key(seed), state, TARGET.logdensity)  # noqa: E731
-    one, again, other = (ravel_pytree(step(seed)[0])[0] for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert not np.allclose(one, other)
-
-
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_a_tree_of_parameters_has_its_own_noise_in_every_leaf(adaptive):
-    tree = {"a": jnp.ones(3), "b": [jnp.ones(3)]}
-    density = lambda t: -0.5 * sum(jnp.sum(x**2) for x in jax.tree.leaves(t))  # noqa: E731
-    sampler = SGHMC(0.1, adaptive=adaptive)
-    state = sampler.init(tree, density, jax.random.key(0))
-    assert not np.allclose(state.momentum["a"], state.momentum["b"][0], atol=0.01)
-    new, _ = sampler.step(jax.random.key(1), state, density)
-    assert jax.tree.structure(new) == jax.tree.structure(state)
-    assert not np.allclose(new.momentum["a"], new.momentum["b"][0], atol=0.01)
 
 
 def test_a_parameter_without_any_gradient_stays_finite():
     half_flat = lambda x: -0.5 * x[0] ** 2  # noqa: E731
     sampler = SGHMC(0.1, adaptive=True)
     state = sampler.init(jnp.ones(2), half_flat, jax.random.key(0))
-    state, (_, info) = advance(lambda key: half_flat, sampler, state, 1, 500, jax.random.key(1))
-    assert not info.is_divergent.any()
+    state, (_, diverged) = advance(
+        Partial(lambda key: half_flat), sampler, state, 1, 500, jax.random.key(1)
+    )
+    assert not diverged.any()
     assert np.isfinite(ravel_pytree(state)[0]).all()
-
-
-def walled(x):
-    """A Gaussian that is NaN beyond a wall."""
-    return jnp.where(x[0] < 1.0, -0.5 * jnp.sum(x**2), jnp.nan)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        pytest.param(walled, id="log density is NaN"),
-        pytest.param(
-            lambda x: jnp.where(x[0] < 1.0, -0.5 * jnp.sum(x**2), -jnp.inf), id="zero density"
-        ),
-        pytest.param(
-            lambda x: -0.5 * jnp.sum(x**2) + 0 * jnp.sqrt(jnp.maximum(1 - x[0], 0.0)),
-            id="only the gradient is NaN",
-        ),
-    ],
-)
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_a_proposal_that_is_not_finite_is_reverted_as_a_whole(broken, adaptive):
-    sampler = SGHMC(0.5, adaptive=adaptive)
-    state = sampler.init(jnp.full(4, 0.9), broken, jax.random.key(0))
-    state = state._replace(momentum=jnp.full(4, 3.0))
-    new, info = sampler.step(jax.random.key(1), state, broken)
-    assert info.is_divergent
-    assert info.logdensity == state.logdensity
-    unchanged = new._replace(momentum=state.momentum)
-    jax.tree.map(np.testing.assert_array_equal, unchanged, state)
-    # A real draw: neither the momentum that led into the wall nor zero.
-    assert np.all(new.momentum != 3) and np.all(new.momentum != 0)
-
-
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_a_chain_never_leaves_the_finite_region(adaptive):
-    sampler = SGHMC(0.3, 0.2, adaptive=adaptive)
-    state = sampler.init(jnp.full(4, 0.1), walled, jax.random.key(0))
-    _, (draws, info) = advance(lambda key: walled, sampler, state, 2000, 1, jax.random.key(1))
-    assert 20 < info.is_divergent.sum() < 1000
-    assert np.isfinite(draws).all()
-    assert draws[:, 0].max() < 1
-    assert draws[:, 1].std() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 from noisy_gaussian import K_SIGMA, advance, assert_variance, noisy_gaussian, start, variance_of
 from targets import log_gamma
 
@@ -33,14 +32,14 @@ def run(step_size, temperature=1.0, noise_sd=0.0):
     bind = noisy_gaussian(SCALES, noise_sd, COPIES)
     sampler = SGLD(step_size, temperature)
     state = start(sampler, bind, (COPIES, len(SCALES)))
-    draws, info = advance(bind, sampler, state, 250, 40, jax.random.key(2))[1]
-    return draws[25:], info  # five times the longest autocorrelation time below
+    draws, diverged = advance(bind, sampler, state, 250, 40, jax.random.key(2))[1]
+    assert not diverged.any()
+    return draws[25:]  # five times the longest autocorrelation time below
 
 
 @pytest.mark.parametrize(("step_size", "temperature"), [(0.02, 1.0), (0.2, 0.25)])
 def test_variance_on_a_gaussian_is_the_exact_one_of_the_discrete_chain(step_size, temperature):
-    draws, info = run(step_size, temperature)
-    assert not info.is_divergent.any()
+    draws = run(step_size, temperature)
     assert_variance(draws, stationary_variance(step_size, temperature), largest_se=0.02)
 
 
@@ -49,13 +48,13 @@ def test_the_formula_of_the_docstring_is_the_exact_one_and_its_bias_is_seen():
     docstring = SCALES**2 * (1 + step_size * noise_sd**2 / 2) / (1 - step_size / (2 * SCALES**2))
     np.testing.assert_allclose(docstring, stationary_variance(step_size, 1.0, noise_sd), rtol=1e-12)
     # At this step size the narrowest coordinate is 67 % too wide: the test above can fail.
-    found, error = variance_of(run(step_size)[0])
+    found, error = variance_of(run(step_size))
     assert found[0] - SCALES[0] ** 2 > 10 * error[0]
 
 
 def test_gradient_noise_inflates_the_variance_as_the_theory_says():
     noise_sd = 5.0
-    draws, _ = run(0.05, noise_sd=noise_sd)
+    draws = run(0.05, noise_sd=noise_sd)
     exact = stationary_variance(0.05, noise_sd=noise_sd)
     assert np.all(exact > 1.5 * stationary_variance(0.05))
     assert_variance(draws, exact, largest_se=0.02)
@@ -154,79 +153,14 @@ def test_the_gradient_is_that_of_the_density_of_the_step():
     assert info.step_size == np.float32(0.1)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("step_size", 0.2), ("temperature", 0.5), ("preconditioner", None)]
-    + [("decay", 0.5), ("damping", 0.1)],
-)
-def test_every_parameter_changes_the_step(name, value):
-    default = {"step_size": 0.1, "preconditioner": "rmsprop"}
+def test_the_preconditioner_changes_the_step():
     positions = []
-    for kwargs in (default, default | {name: value}):
-        sampler = SGLD(**kwargs)
+    for preconditioner in (None, "rmsprop"):
+        sampler = SGLD(0.1, preconditioner=preconditioner)
         state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
         state, _ = sampler.step(jax.random.key(1), state, TARGET.logdensity)
-        state, _ = sampler.step(jax.random.key(2), state, TARGET.logdensity)
         positions.append(state.position)
     assert np.abs(positions[0] - positions[1]).max() > 1e-4
-
-
-def test_new_numbers_compile_nothing_anew():
-    step = jax.jit(lambda sampler, key, state: sampler.step(key, state, TARGET.logdensity))
-    state = SGLD(0.1).init(START, TARGET.logdensity, jax.random.key(0))
-    for step_size, temperature in [(0.1, 1.0), (0.2, 1.0), (0.2, 0.0), (jnp.float32(0.1), 1)]:
-        state, _ = step(SGLD(step_size, temperature), jax.random.key(1), state)
-    assert step._cache_size() == 1
-
-
-@pytest.mark.parametrize("preconditioner", [None, "rmsprop"])
-def test_the_key_decides_the_step(preconditioner):
-    sampler = SGLD(0.1, preconditioner=preconditioner)
-    state = sampler.init(START, TARGET.logdensity, jax.random.key(0))
-    step = lambda seed: sampler.step(jax.random.key(seed), state, TARGET.logdensity)  # noqa: E731
-    one, again, other = (ravel_pytree(step(seed)[0])[0] for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert not np.allclose(one, other)
-
-
-@pytest.mark.parametrize("preconditioner", [None, "rmsprop"])
-def test_a_tree_of_parameters_has_its_own_noise_in_every_leaf(preconditioner):
-    tree = {"a": jnp.ones(3), "b": [jnp.ones(3)]}
-    density = lambda t: -0.5 * sum(jnp.sum(x**2) for x in jax.tree.leaves(t))  # noqa: E731
-    sampler = SGLD(0.1, preconditioner=preconditioner)
-    state = sampler.init(tree, density, jax.random.key(0))
-    new, _ = sampler.step(jax.random.key(1), state, density)
-    assert jax.tree.structure(new) == jax.tree.structure(state)
-    assert not np.allclose(new.position["a"], new.position["b"][0], atol=0.01)
-
-
-def walled(x):
-    """A Gaussian that is NaN beyond a wall."""
-    return jnp.where(x[0] < 1.0, -0.5 * jnp.sum(x**2), jnp.nan)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        pytest.param(walled, id="log density is NaN"),
-        pytest.param(
-            lambda x: jnp.where(x[0] < 1.0, -0.5 * jnp.sum(x**2), -jnp.inf), id="zero density"
-        ),
-        pytest.param(
-            lambda x: -0.5 * jnp.sum(x**2) + 0 * jnp.sqrt(jnp.maximum(1 - x[0], 0.0)),
-            id="only the gradient is NaN",
-        ),
-    ],
-)
-@pytest.mark.parametrize("preconditioner", [None, "rmsprop"])
-def test_a_position_without_a_finite_density_is_reverted_as_a_whole(broken, preconditioner):
-    sampler = SGLD(0.01, preconditioner=preconditioner)
-    good = sampler.init(jnp.full(4, 0.5), broken, jax.random.key(0))
-    beyond = good._replace(position=jnp.full(4, 1.5))
-    new, info = sampler.step(jax.random.key(1), beyond, broken)
-    assert info.is_divergent
-    assert info.logdensity == good.logdensity
-    jax.tree.map(np.testing.assert_array_equal, new, good)
 
 
 def test_a_move_that_overflows_stays_where_it_started():
@@ -239,18 +173,6 @@ def test_a_move_that_overflows_stays_where_it_started():
     np.testing.assert_array_equal(new.position, 1.0)
     np.testing.assert_array_equal(new.origin, 1.0)
     np.testing.assert_allclose(info.logdensity, 2e30, rtol=4 * EPS)
-
-
-def test_a_chain_goes_on_after_each_reversal():
-    sampler = SGLD(0.1)
-    state = sampler.init(jnp.zeros(4), walled, jax.random.key(0))
-    _, (draws, info) = advance(lambda key: walled, sampler, state, 2000, 1, jax.random.key(1))
-    divergent = info.is_divergent[:, 0]
-    assert 20 < divergent.sum() < 1000
-    # Each position beyond the wall is left in the next step.
-    np.testing.assert_array_equal(divergent[1:], draws[:-1, 0] >= 1)
-    assert draws[1:][divergent[1:], 0].max() < 1
-    assert draws[:, 1].std() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mirth.core.trees import tree_norm
 from mirth.samplers import (
     MCLMC,
     STOCHASTIC_SCHEMES,
@@ -36,12 +35,13 @@ def noisy(key: jax.Array, scale: Any) -> Any:
 @pytest.mark.parametrize("L", [3.0, float("inf")])
 def test_without_noise_the_step_is_that_of_mclmc(L: float) -> None:
     x = jnp.linspace(-1.0, 1.0, DIMENSION)
+    step = jax.jit(lambda sampler, key, state: sampler.step(key, state, gaussian))
     ours, theirs = StochasticMCLMC(0.3, L, integrator="velocity"), MCLMC(0.3, L)
     one = ours.init(x, gaussian, jax.random.key(0))
     two = theirs.init(x, gaussian, jax.random.key(0))
     for i in range(5):
-        one, info = ours.step(jax.random.key(i), one, gaussian)
-        two, other = theirs.step(jax.random.key(i), two, gaussian)
+        one, info = step(ours, jax.random.key(i), one)
+        two, other = step(theirs, jax.random.key(i), two)
         for a, b in zip(one[:2], two[:2], strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
         np.testing.assert_allclose(info.energy_change, other.energy_change, rtol=1e-3, atol=1e-5)
@@ -70,52 +70,54 @@ def test_gradients_of_a_step(scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["leapfrog", "mclachlan", "velocity"])
 def test_the_energy_error_is_of_third_order(scheme: str) -> None:
     steps = np.array([0.02, 0.04, 0.08])
-    errors = []
-    for step_size in steps:
-        sampler = StochasticMCLMC(float(step_size), integrator=scheme)
 
-        def one(key: jax.Array, sampler: StochasticMCLMC = sampler) -> jax.Array:
+    @jax.jit
+    def changes(step_size: jax.Array, keys: jax.Array) -> jax.Array:
+        sampler = StochasticMCLMC(step_size, integrator=scheme)
+
+        def one(key: jax.Array) -> jax.Array:
             x = SD * jax.random.normal(key, (DIMENSION,))
             state = sampler.init(x, gaussian, key)
             return sampler.step(key, state, gaussian)[1].energy_change
 
-        with jax.enable_x64(True):
-            keys = jax.random.split(jax.random.key(0), 200)
-            errors.append(np.sqrt(np.mean(np.square(jax.vmap(one)(keys)))))
+        return jax.vmap(one)(keys)
+
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 200)
+        errors = [np.sqrt(np.mean(np.square(changes(step, keys)))) for step in steps]
     slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
     assert abs(slope - 3) < 0.2
 
 
 @pytest.mark.parametrize("scheme", STOCHASTIC_SCHEMES)
-def test_momentum_stays_of_unit_length_and_probes_change_nothing(scheme: str) -> None:
+def test_probes_change_nothing(scheme: str) -> None:
     sampler = StochasticMCLMC(0.1, integrator=scheme)
+
+    @jax.jit
+    def step(key: jax.Array, state: Any, is_probe: jax.Array) -> Any:
+        return sampler.step(key, state, noisy(key, 5.0), is_probe)
+
     state = other = sampler.init(jnp.ones(DIMENSION), gaussian, jax.random.key(0))
     for i in range(10):
-        batch = noisy(jax.random.key(i), 5.0)
-        state, info = sampler.step(jax.random.key(i), state, batch, True)
-        other, silent = sampler.step(jax.random.key(i), other, batch, False)
-    assert float(tree_norm(state.momentum)) == pytest.approx(1, abs=1e-6)
+        state, info = step(jax.random.key(i), state, True)
+        other, silent = step(jax.random.key(i), other, False)
     np.testing.assert_array_equal(state.position, other.position)
     assert float(info.energy_change) != 0
     assert (float(silent.energy_change) == 0) == (scheme in ("leapfrog", "mclachlan"))
 
 
-@pytest.mark.parametrize("scheme", STOCHASTIC_SCHEMES)
-def test_a_proposal_that_is_not_finite_is_reverted(scheme: str) -> None:
-    sampler = StochasticMCLMC(0.3, integrator=scheme)
-    state = sampler.init(jnp.ones(DIMENSION), gaussian, jax.random.key(0))
-    new, info = sampler.step(jax.random.key(1), state, lambda x: gaussian(x) * jnp.nan)
-    assert bool(info.is_divergent) and float(info.energy_change) == 0
-    np.testing.assert_array_equal(new.position, state.position)
-    np.testing.assert_array_equal(new.gradient, state.gradient)
-    assert (new.momentum != state.momentum).all()
-    assert float(tree_norm(new.momentum)) == pytest.approx(1, abs=1e-6)
-
-
 def second_moments(noise: Any, scale: Any, step_size: float, num_steps: int) -> np.ndarray:
     """E[x^2] over 64 chains of the leapfrog scheme, in units of the target's variance."""
-    sampler = StochasticMCLMC(step_size, scale=scale)
+    found = moments_of_chains(
+        StochasticMCLMC(step_size, scale=jnp.broadcast_to(scale, (DIMENSION,))),
+        jnp.broadcast_to(noise, (DIMENSION,)),
+        num_steps,
+    )
+    return np.asarray(found)
 
+
+@jax.jit
+def moments_of_chains(sampler: StochasticMCLMC, noise: Any, num_steps: Any) -> Any:
     def chain(key: jax.Array) -> jax.Array:
         x = SD * jax.random.normal(key, (DIMENSION,))
         state = sampler.init(x, gaussian, key)
@@ -128,8 +130,7 @@ def second_moments(noise: Any, scale: Any, step_size: float, num_steps: int) -> 
 
         return jax.lax.fori_loop(0, num_steps, one, (state, jnp.zeros(DIMENSION)))[1] / num_steps
 
-    keys = jax.random.split(jax.random.key(0), 64)
-    return np.asarray(jax.jit(jax.vmap(chain))(keys))
+    return jax.vmap(chain)(jax.random.split(jax.random.key(0), 64))
 
 
 def bias(moments: np.ndarray) -> tuple[float, float]:
