@@ -57,10 +57,6 @@ def test_statistics_belong_to_the_draws(base: Posterior, data: mirth.Dataset) ->
     assert base.sample_stats["logdensity"][2, 7] == pytest.approx(expected, rel=4e-6)
 
 
-def test_same_seed_same_draws(run: Any, base: Posterior) -> None:
-    assert_same_draws(run(num_chains=3, num_devices=1), base)
-
-
 def test_another_seed_gives_other_draws(run: Any, base: Posterior) -> None:
     other = run(num_chains=3, num_devices=1, seed=1)
     assert (other.positions() != base.positions()).all(axis=(1, 2)).any()

@@ -115,13 +115,14 @@ def test_what_the_reports_say(base: Posterior, sample: Any) -> None:
     assert (walk.sample_stats["energy_change"] == 0).all()
 
 
-@pytest.mark.parametrize("kernel", [Walk(), MCLMC(0.02, 1.0)], ids=["user", "mirth"])
 @pytest.mark.parametrize("phase", ["warm-up", "sampling"])
-def test_a_stopped_run_goes_on(kernel: Any, phase: str, sample: Any, tmp_path: Path) -> None:
+def test_a_stopped_run_of_a_kernel_of_a_user_goes_on(
+    phase: str, sample: Any, tmp_path: Path
+) -> None:
     with pytest.raises(mirth.RunInterrupted):
         stop = Stop(phase, 2, signal.SIGTERM)
-        sample(kernel=kernel, out=tmp_path, chunk_steps=4, monitors=[stop])
-    assert_same(sample(kernel=kernel, out=tmp_path, chunk_steps=4), sample(kernel=kernel))
+        sample(kernel=Walk(), out=tmp_path, chunk_steps=4, monitors=[stop])
+    assert_same(sample(kernel=Walk(), out=tmp_path, chunk_steps=4), sample(kernel=Walk()))
 
 
 def test_other_settings_are_refused(sample: Any, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import mirth
 from mirth.core.schedules import Cyclical, Linear
 from mirth.inference import Placement, Posterior, resolve_method
 from mirth.samplers.scheduled import cycle
-from tests.inference.test_run_folder import Stop, assert_same
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -81,18 +80,6 @@ def test_every_parameter_changes_the_draws(sgmcmc: Callable[..., Posterior], nam
 def test_no_parameter_is_forgotten() -> None:
     fields = {field.name for field in dataclasses.fields(mirth.SGMCMC)}
     assert set(CASES) | {"unhealthy_chains"} == fields
-
-
-@pytest.mark.parametrize("kernel", ["sgld", "psgld", "sghmc", "adaptive-sghmc"])
-def test_a_stopped_run_goes_on_to_the_same_draws(
-    sgmcmc: Callable[..., Posterior], tmp_path: Any, kernel: str
-) -> None:
-    options = {"kernel": kernel, **CYCLES, "step_size": 0.003}
-    base = sgmcmc(**options)
-    assert np.isfinite(base.positions()).all()
-    with pytest.raises(mirth.RunInterrupted):
-        sgmcmc(**options, out=tmp_path, chunk_steps=6, monitors=[Stop("sampling", 1)])
-    assert_same(sgmcmc(**options, out=tmp_path, chunk_steps=6), base)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,9 @@ class Placement:
         )
         return jax.jit(
             mapped,
+            # On a single device JAX would give back vectors as if they were on all of them, and
+            # compile once more for arrays that differ in this alone.
+            out_shardings=NamedSharding(self.mesh, chains),
             donate_argnums=0 if donate else (),
             compiler_options=_CPU_COMPILER_OPTIONS if self.sequential else None,
         )
