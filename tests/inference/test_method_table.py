@@ -165,6 +165,16 @@ def test_a_second_equal_run_is_the_same_and_compiles_nothing(
     assert num_programs(events) == (0, 0)
 
 
+class Heard(mirth.Monitor):
+    """Remember the phases of a run."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def on_chunk(self, report: Any) -> None:
+        self.phases.append(report.phase)
+
+
 class Stop(mirth.Monitor):
     """Stop the run in its warm-up (before any draw), or in its sampling."""
 
@@ -194,7 +204,10 @@ def test_a_stopped_run_goes_on_to_the_same_draws(
         if stops[while_sampling]:
             with pytest.raises(mirth.RunInterrupted):
                 infer(name, shorter, out=tmp_path, chunk_steps=4, monitors=[Stop(while_sampling)])
-    assert_same(infer(name, out=tmp_path, chunk_steps=5), base)
+    heard = Heard()
+    assert_same(infer(name, out=tmp_path, chunk_steps=5, monitors=[heard]), base)
+    # Not from the beginning: the warm-up is behind it.
+    assert set(heard.phases) == ({"sampling"} if stops[1] else set())
 
 
 def test_a_finished_run_goes_on_with_draws_of_16_bits(
@@ -218,5 +231,6 @@ def test_a_finished_run_goes_on_with_draws_of_16_bits(
     jax.tree.map(np.testing.assert_array_equal, posterior.draws, expected)
     for part in ("sample_stats", "lppd_chain"):
         jax.tree.map(np.testing.assert_array_equal, getattr(posterior, part), getattr(base, part))
-    # A first number of weak type, or one that is no leaf, would compile the loop again.
+    # A first number of weak type, or arrays that say otherwise where they are (as all vectors did on
+    # a single device), would compile the loop again.
     assert compiled and {function._cache_size() for function in compiled} == {1}
