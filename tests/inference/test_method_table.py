@@ -231,6 +231,6 @@ def test_a_finished_run_goes_on_with_draws_of_16_bits(
     jax.tree.map(np.testing.assert_array_equal, posterior.draws, expected)
     for part in ("sample_stats", "lppd_chain"):
         jax.tree.map(np.testing.assert_array_equal, getattr(posterior, part), getattr(base, part))
-    # A first number of weak type, or arrays that say otherwise where they are (as all vectors did on
-    # a single device), would compile the loop again.
+    # A first number of weak type, or arrays that name their devices in another way (as all vectors
+    # did where there is only one), would compile the loop again.
     assert compiled and {function._cache_size() for function in compiled} == {1}
