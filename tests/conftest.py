@@ -53,6 +53,17 @@ def pytest_sessionfinish() -> None:
         KEPT.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_programs_of_other_files() -> Iterator[None]:
+    """Let go of what a file has compiled: a worker would hold gigabytes in the end."""
+    yield
+    from mirth.inference.engine.programs import PROGRAMS
+
+    PROGRAMS.clear()
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope="module")
 def unoptimised() -> Iterator[None]:
     """Compile with few optimisations."""
