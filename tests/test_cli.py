@@ -85,7 +85,7 @@ def test_fit_has_the_defaults_of_the_library(calls: list[Any]) -> None:
     estimator = mirth.BNNRegressor()
     assert options["hidden_layer_sizes"] == estimator.hidden_layer_sizes
     assert options["n_members"] == estimator.n_members
-    assert options["likelihood"] is None and options["drop"] == ()
+    assert "likelihood" not in options and options["drop"] == ()
 
 
 def test_predict(calls: list[Any]) -> None:

@@ -226,7 +226,8 @@ def test_verbose_fits_speak(
     assert capfd.readouterr() == ("", "")
     BNNRegressor(**tiny, verbose=2).fit(*table)
     out, err = capfd.readouterr()
-    assert out == "" and err.startswith("mirth: warm start")
+    assert out == "" and err.startswith("mirth: This run needs about")
+    assert "\nmirth: warm start" in err
 
 
 CHANGES: dict[str, Any] = {

@@ -138,7 +138,9 @@ def test_grid_search_over_the_parts(table: Table) -> None:
 def test_parts_given_by_name_have_no_fields_to_search() -> None:
     with pytest.raises(ValueError, match=r"method__n_warmup cannot be set.*method='mile' is a na"):
         BNNRegressor().set_params(method__n_warmup=5)
-    with pytest.raises(ValueError, match=r"prior__scale cannot be set.*mirth\.NormalPrior\(\)"):
+    with pytest.raises(
+        ValueError, match=r"prior__scale cannot be set.*mirth\.priors\.NormalPrior\(\)"
+    ):
         BNNClassifier().set_params(prior__scale=5)
     reg = BNNRegressor().set_params(method=mirth.MILE(), method__n_warmup=5)
     assert reg.method.n_warmup == 5

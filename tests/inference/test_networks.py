@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 import mirth
 from mirth.core.types import Batch
 from mirth.inference import Placement
-from mirth.inference.problem import features_first, rows_first
+from mirth.inference.rows import features_first, rows_first
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 

@@ -118,7 +118,10 @@ def test_interrupted_and_failed_runs_say_so(run: Any, tmp_path: Path) -> None:
 def test_a_killed_process(tmp_path: Path) -> None:
     """Another process works on the run, and is killed while it samples or shortly before."""
     paths = [tmp_path / "run", tmp_path / "draws.npz", tmp_path / "cache"]
-    command = [sys.executable, str(SCRIPT), *map(str, paths), "-1"]
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:2]; import killed_run; killed_run.run(*sys.argv[2:])"
+    )
+    command = [sys.executable, "-c", code, str(SCRIPT.parent), *map(str, paths)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         seen: RunStatus | None = None
         while process.poll() is None and (seen is None or seen.step is None):

@@ -215,7 +215,7 @@ def test_a_missing_library_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as if it could not be found
     with pytest.raises(ImportError, match=f"{kind} needs the package") as caught:
-        getattr(mirth, kind)("folder")
+        getattr(mirth.monitors, kind)("folder")
     assert package in str(caught.value)
 
 
