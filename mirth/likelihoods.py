@@ -16,50 +16,5 @@ Examples
 2
 """
 
-from mirth.model.likelihoods import (
-    CLASSIFICATION,
-    REGRESSION,
-    AsymmetricLaplace,
-    Bernoulli,
-    Beta,
-    Categorical,
-    ClassLikelihood,
-    Gamma,
-    HomoscedasticNormal,
-    Independent,
-    Laplace,
-    Likelihood,
-    LogNormal,
-    MultivariateNormal,
-    NegativeBinomial,
-    Normal,
-    NumericLikelihood,
-    Ordinal,
-    Poisson,
-    SeveralTargets,
-    StudentT,
-)
-
-__all__ = [
-    "CLASSIFICATION",
-    "REGRESSION",
-    "AsymmetricLaplace",
-    "Bernoulli",
-    "Beta",
-    "Categorical",
-    "ClassLikelihood",
-    "Gamma",
-    "HomoscedasticNormal",
-    "Independent",
-    "Laplace",
-    "Likelihood",
-    "LogNormal",
-    "MultivariateNormal",
-    "NegativeBinomial",
-    "Normal",
-    "NumericLikelihood",
-    "Ordinal",
-    "Poisson",
-    "SeveralTargets",
-    "StudentT",
-]
+from mirth.model.likelihoods import *  # noqa: F403
+from mirth.model.likelihoods import __all__ as __all__

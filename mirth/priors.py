@@ -12,30 +12,5 @@ Examples
 0.5
 """
 
-from mirth.model.priors import (
-    PRIORS,
-    CauchyPrior,
-    FanInNormalPrior,
-    HierarchicalNormalPrior,
-    HorseshoePrior,
-    LaplacePrior,
-    NormalPrior,
-    Prior,
-    PriorMap,
-    RegularisedHorseshoePrior,
-    StudentTPrior,
-)
-
-__all__ = [
-    "PRIORS",
-    "CauchyPrior",
-    "FanInNormalPrior",
-    "HierarchicalNormalPrior",
-    "HorseshoePrior",
-    "LaplacePrior",
-    "NormalPrior",
-    "Prior",
-    "PriorMap",
-    "RegularisedHorseshoePrior",
-    "StudentTPrior",
-]
+from mirth.model.priors import *  # noqa: F403
+from mirth.model.priors import __all__ as __all__
