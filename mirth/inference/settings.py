@@ -177,6 +177,10 @@ _OLD = {
 """Arguments of ``infer`` that stood alone before, where they stand now, and under which name."""
 
 
+_NAMES = "model dataset method num_chains seed validation verbose monitors run keep".split()
+"""Arguments of ``infer``, for suggestions."""
+
+
 def grouped(run: Any, keep: Any, validation: Any, old: Mapping[str, Any]) -> tuple[Run, Keep, Any]:
     """Put the arguments of ``infer`` into groups.
 
@@ -203,7 +207,7 @@ def grouped(run: Any, keep: Any, validation: Any, old: Mapping[str, Any]) -> tup
     fields: dict[str, dict[str, Any]] = {"run": {}, "keep": {}}
     for name, value in old.items():
         if name not in _OLD:
-            near = nearest_name(name, ["model", "dataset", "method", "num_chains", "seed", *_OLD])
+            near = nearest_name(name, [*_NAMES, *_OLD])
             raise TypeError(
                 f"infer has no argument {name!r}{f'; did you mean {near!r}?' if near else '.'}"
             )

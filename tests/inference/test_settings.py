@@ -73,6 +73,8 @@ def test_a_longer_run_by_the_old_name() -> None:
 def test_unknown_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match=r"no argument 'nun_chains'; did you mean 'num_chains'\?"):
         mirth.infer(MODEL, DATA, nun_chains=2)
+    with pytest.raises(TypeError, match="no argument 'monitor'; did you mean 'monitors'"):
+        mirth.infer(MODEL, DATA, monitor=[])
     with pytest.raises(TypeError, match="no argument 'zzz'"):
         mirth.infer(MODEL, DATA, zzz=2)
 
