@@ -179,15 +179,10 @@ def takes_moved_parameters(kind: type[Kind]) -> type[Kind]:
     @functools.wraps(init)
     def __init__(self: Any, **fields: Any) -> None:
         given = rename_moved(type(self), fields, stacklevel=3)
-        deeper: dict[str, dict[str, Any]] = {}
-        for name in [name for name in given if "__" in name]:
-            head, _, tail = name.partition("__")
-            deeper.setdefault(head, {})[tail] = given.pop(name)
+        moved = {name: given.pop(name) for name in list(given) if "__" in name}
         init(self, **given)
-        if deeper:
-            Configurable.set_params(
-                self, **{f"{h}__{t}": v for h, values in deeper.items() for t, v in values.items()}
-            )
+        if moved:
+            self.set_params(**moved)
 
     kind.__init__ = __init__  # type: ignore[method-assign]
     return kind

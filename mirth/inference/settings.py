@@ -214,7 +214,8 @@ def grouped(run: Any, keep: Any, validation: Any, old: Mapping[str, Any]) -> tup
         group, field = _OLD[name]
         if field is None:
             warn_renamed(f"infer({name}=...)", f"infer({group}=...)", stacklevel=4)
-            validation = value if isinstance(validation, int | float) else validation
+            if validation is None or isinstance(validation, int | float):  # given rows go first
+                validation = value
             continue
         warn_renamed(
             f"infer({name}=...)", f"infer({group}=mirth.{group.title()}({field}=...))", stacklevel=4

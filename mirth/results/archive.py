@@ -64,7 +64,7 @@ def save(posterior: Posterior, path: str | Path) -> None:
     Notes
     -----
     The end of the run (``posterior.continuation``) is not kept, so no longer run can go on from a
-    posterior that was loaded; with ``infer(out=...)`` it can.
+    posterior that was loaded; with a run directory, ``infer(run=FOLDER)``, it can.
 
     Examples
     --------

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_arguments import in_groups
 
 import mirth
 from mirth.inference import Placement, Posterior
-from tests.flat_arguments import in_groups
 from tests.inference.test_programs import counted, num_programs
 
 pytestmark = pytest.mark.usefixtures("unoptimised")

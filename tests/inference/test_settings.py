@@ -60,6 +60,13 @@ def test_old_names_work_and_are_said_at_the_call() -> None:
     assert new.members.tolist() == [2, 3]
 
 
+def test_an_old_share_counts_unless_rows_are_given() -> None:
+    with pytest.warns(FutureWarning, match="validation_fraction"):
+        assert grouped(None, None, None, {"validation_fraction": 0.3})[2] == 0.3
+    with pytest.warns(FutureWarning, match="validation_fraction"):
+        assert grouped(None, None, DATA, {"validation_fraction": 0.3})[2] is DATA
+
+
 def test_a_longer_run_by_the_old_name() -> None:
     method = mirth.MILE(n_warmup=10, n_samples=2, n_thinning=1, start=ENSEMBLE)
     short = mirth.infer(MODEL, DATA, method, num_chains=1)
