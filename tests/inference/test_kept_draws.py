@@ -100,3 +100,17 @@ def test_wrong_values() -> None:
     model = mirth.Model(huge, mirth.Normal(), mirth.priors.NormalPrior(scale=1e6))
     with pytest.raises(mirth.SamplingError, match="dtype='float16' ends at 65504"):
         infer(model=model, draws_dtype="float16")
+
+
+def test_what_is_kept_of_an_ensemble() -> None:
+    """Its members are draws, too: the type and the function count."""
+    ensemble = mirth.DeepEnsemble(max_epochs=2)
+    keep = mirth.Keep(lambda params: {"first": params["network"][0]}, "float16")
+    whole = mirth.infer(MODEL, DATA, ensemble, num_chains=2)
+    part = mirth.infer(MODEL, DATA, ensemble, num_chains=2, keep=keep)
+    assert part.draws.keys() == {"first"}
+    for leaf, full in zip(
+        jax.tree.leaves(part.draws), jax.tree.leaves(whole.draws["network"][0]), strict=True
+    ):
+        assert leaf.dtype == np.float16
+        np.testing.assert_array_equal(leaf, full.astype(np.float16))

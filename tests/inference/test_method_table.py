@@ -46,8 +46,6 @@ class Row:
         Whether a run can go on to more draws than were asked for.
     notes : int
         Sentences that the method says of its run.
-    draws_dtype : type
-        What it keeps of draws where ``Keep(dtype="bfloat16")`` is asked for.
     """
 
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -57,7 +55,6 @@ class Row:
     n_samples: int | None = 8
     can_grow: bool = True
     notes: int = 0
-    draws_dtype: Any = jnp.bfloat16
 
 
 BATCH = {"batch_size": 10, "step_size": 3e-4}
@@ -80,7 +77,7 @@ ROWS = {
     ),
     "deep_ensemble": Row(
         gradients=0, fields={"max_epochs": 30, "batch_size": 8}, n_warmup=None, n_samples=None,
-        can_grow=False, draws_dtype=np.float32,  # a draw a member is nothing to save
+        can_grow=False,
     ),
     "sampling": Row(
         make=mirth.Sampling, gradients=2, fields={"kernel": mirth.samplers.MCLMC(0.02, 1.0)}
@@ -227,7 +224,7 @@ def test_a_finished_run_goes_on_with_draws_of_16_bits(
         shorter = infer(name, SHORTER, draws_dtype="bfloat16", chunk_steps=3)
         assert shorter.num_draws == SHORTER
     posterior = infer(name, go_on_from=shorter, draws_dtype="bfloat16", chunk_steps=3)
-    expected = jax.tree.map(lambda leaf: leaf.astype(row.draws_dtype), base.draws)
+    expected = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), base.draws)
     jax.tree.map(np.testing.assert_array_equal, posterior.draws, expected)
     for part in ("sample_stats", "lppd_chain"):
         jax.tree.map(np.testing.assert_array_equal, getattr(posterior, part), getattr(base, part))

@@ -113,7 +113,7 @@ class DeepEnsemble(Configurable):
         problem.monitor.on_end(lppd)
         return Posterior(
             model=problem.model,
-            draws=jax.tree.map(lambda leaf: leaf[:, None], start),
+            draws=_kept(start, problem),
             sample_stats={},
             start=start,
             warm_start=report,
@@ -126,3 +126,10 @@ class DeepEnsemble(Configurable):
             seconds={"warm_start": report.seconds},
             members=problem.first_chain + np.arange(problem.num_chains),
         )
+
+
+def _kept(members: Any, problem: Problem) -> Any:
+    """Give the members as draws, of what is kept and in the type that it is kept in."""
+    kept = members if problem.keep is None else jax.jit(jax.vmap(problem.keep))(members)
+    dtype = np.dtype(problem.draws_dtype)
+    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype)[:, None], kept)
