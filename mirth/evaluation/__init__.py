@@ -31,6 +31,7 @@ from mirth.evaluation.health import (
     relative_displacement,
     summarize_health,
 )
+from mirth.evaluation.pit import randomised_pit
 from mirth.evaluation.scores import (
     accuracy,
     brier,
@@ -66,6 +67,7 @@ __all__ = [
     "parameter_space_diagnostics",
     "pit_histogram",
     "quantile_calibration_error",
+    "randomised_pit",
     "rank_normalized_ess",
     "relative_displacement",
     "reliability_curve",

@@ -1,7 +1,9 @@
 """Calibration: whether stated probabilities come true.
 
 The probability integral transform (PIT) of a row is the predictive distribution function at the
-target, F_n(y_n). If the predictions are calibrated, PIT values are uniform on (0, 1).
+target, F_n(y_n). If the predictions are calibrated, PIT values are uniform on (0, 1). Of counts,
+and wherever single values have a probability of their own, F_n(y_n) is not, but ``randomised_pit``
+is; what is computed from ``pit`` here is then right for them, too.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def interval_coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float
     Returns
     -------
     float
-        Between 0 and 1; compare with the nominal level.
+        Between 0 and 1; compare with the nominal level. Intervals of counts end at whole numbers,
+        so those of the true model hold at least the nominal share, often much more: compare
+        :func:`coverage_curve` of their randomised PIT values instead.
 
     Raises
     ------
@@ -129,7 +133,8 @@ def pit_histogram(pit: ArrayLike, bins: int = 10, band_level: float = 0.95) -> P
     Parameters
     ----------
     pit : array of shape (data,)
-        Predictive distribution function at the targets; further axes are flattened.
+        Predictive distribution function at the targets, of counts :func:`randomised_pit`; further
+        axes are flattened.
     bins : int, default=10
         Number of bins of equal width, at least 2.
     band_level : float, default=0.95
@@ -179,7 +184,8 @@ def quantile_calibration_error(pit: ArrayLike, levels: Sequence[float] = QUANTIL
     Parameters
     ----------
     pit : array of shape (data,)
-        Predictive distribution function at the targets; further axes are flattened.
+        Predictive distribution function at the targets, of counts :func:`randomised_pit`; further
+        axes are flattened.
     levels : sequence of float, default=(0.05, 0.10, ..., 0.95)
         Nominal quantile levels.
 
@@ -214,12 +220,15 @@ def coverage_curve(
     r"""Compute the observed coverage of central intervals from PIT values.
 
     A central interval of level c covers the target exactly if
-    :math:`|F_n(y_n) - \tfrac12| \le c / 2`, so no interval has to be computed.
+    :math:`|F_n(y_n) - \tfrac12| \le c / 2`, so no interval has to be computed. With the PIT values
+    of :func:`randomised_pit`, a count inside the interval of whole numbers is covered, one at its
+    end with the probability that makes the coverage of the true model c and no more.
 
     Parameters
     ----------
     pit : array of shape (data,)
-        Predictive distribution function at the targets; further axes are flattened.
+        Predictive distribution function at the targets, of counts :func:`randomised_pit`; further
+        axes are flattened.
     levels : sequence of float, default=(0.5, 0.75, 0.9, 0.95)
         Nominal coverages.
 

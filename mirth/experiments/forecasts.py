@@ -12,6 +12,7 @@ from jaxtyping import Float
 from mirth.evaluation import (
     accuracy,
     brier,
+    coverage_curve,
     expected_calibration_error,
     interval_coverage,
     interval_width,
@@ -27,20 +28,29 @@ Rows = Float[np.ndarray, " data"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RegressionForecast:
-    """Predictive distribution of each test row by numbers.
+    r"""Predictive distribution of each test row by numbers.
+
+    The score ``inside_90`` is the share of the targets within the intervals, ends included. The
+    score ``coverage_90``, to be compared with 90 %, is the same for continuous targets. Intervals
+    of counts end at whole numbers, so those of the true model hold 90 % or more, often much more.
+    There ``coverage_90`` is the share of rows whose randomised PIT u is in the middle,
+    :math:`|u - \tfrac12| \le 0.45`: of the true model 90 %. Targets between the ends count, those
+    at an end by chance, as often as the level needs.
 
     Parameters
     ----------
     mean, lower, upper : array of shape (rows,)
         Mean and central 90% interval, in the units of the target.
     pit : array of shape (rows,)
-        Distribution function at the target.
+        Distribution function at the target, or a random number within its jump there.
     log_prob : array of shape (rows,)
         Log density at the target, nats.
     crps : array of shape (rows,)
         Continuous ranked probability score, in the units of the target.
     epistemic, aleatoric : array of shape (rows,), optional
         Standard deviation of the draws' means, and of the noise.
+    has_atoms : bool, default=False
+        Whether single values have a probability of their own, as counts do.
     """
 
     columns: ClassVar[dict[str, Column]] = {
@@ -58,14 +68,18 @@ class RegressionForecast:
     crps: Rows
     epistemic: Rows | None = None
     aleatoric: Rows | None = None
+    has_atoms: bool = False
 
     def scores(self, y: np.ndarray) -> dict[str, float]:
         """Score the forecast against the targets of the test rows."""
+        inside = interval_coverage(y, self.lower, self.upper)
+        covered = coverage_curve(self.pit, [LEVEL])[0] if self.has_atoms else inside
         return {
             "lppd": float(self.log_prob.mean()),
             "rmse": rmse(y, self.mean),
             "crps": float(self.crps.mean()),
-            "coverage_90": interval_coverage(y, self.lower, self.upper),
+            "coverage_90": float(covered),
+            "inside_90": inside,
             "width_90": interval_width(self.lower, self.upper),
             "quantile_calibration_error": quantile_calibration_error(self.pit),
         }
@@ -133,11 +147,12 @@ def forecast_of(dist: Predictive | CategoricalPredictive, y: np.ndarray) -> Fore
         mean=dist.mean(),
         lower=lower,
         upper=upper,
-        pit=np.clip(dist.cdf(y), 0.0, 1.0),
+        pit=dist.pit(y),
         log_prob=dist.log_prob(y),
         crps=dist.crps(y),
         epistemic=np.sqrt(dist.epistemic()),
         aleatoric=np.sqrt(dist.aleatoric()),
+        has_atoms=dist.has_atoms,
     )
 
 

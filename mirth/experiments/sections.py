@@ -175,9 +175,20 @@ def _interval_sentence(comparison: Comparison) -> str:
     before, after = theirs["quantile_calibration_error"], ours["quantile_calibration_error"]
     change = "falls" if after < before else "does not fall"
     third = f", those of the {LINEAR} {linear['coverage_90']:.1%}" if rival != LINEAR else ""
+    lead = f"Its {LEVEL:.0%} intervals hold {ours['coverage_90']:.1%} of the test rows"
+    verb = "hold"
+    forecast = comparison.results[main].forecast
+    if isinstance(forecast, RegressionForecast) and forecast.has_atoms:
+        lead = (
+            f"Its {LEVEL:.0%} intervals hold {ours['inside_90']:.1%} of the test rows. Where "
+            "single values have a probability of their own, as counts do, even those of the true "
+            f"model hold {LEVEL:.0%} or more; with targets at an end counted by chance, as often "
+            f"as {LEVEL:.0%} need, they cover {ours['coverage_90']:.1%}"
+        )
+        verb = "cover"
     return (
-        f"Its {LEVEL:.0%} intervals hold {ours['coverage_90']:.1%} of the test rows, {place} what "
-        f"chance allows for {num_rows} rows (± {chance:.1%}); those of the {rival} hold "
+        f"{lead}, {place} what "
+        f"chance allows for {num_rows} rows (± {chance:.1%}); those of the {rival} {verb} "
         f"{theirs['coverage_90']:.1%}{third}. The "
         f"calibration error over all quantiles {change}: {before:.3f} for the {rival}, "
         f"{after:.3f} for {main if main == SAMPLED else f'the {main}'}."
@@ -205,17 +216,20 @@ def _regression_pictures(comparison: Comparison) -> list[Picture]:
     }
     networks = {name: forecast for name, forecast in forecasts.items() if name != LINEAR}
     pits = {name: forecast.pit for name, forecast in networks.items()}
+    has_atoms = any(forecast.has_atoms for forecast in forecasts.values())
     bands = {name: Band(f.mean, f.lower, f.upper) for name, f in networks.items()}
     drawn = {
         "coverage": (
             to_png(coverage_figure({name: forecast.pit for name, forecast in forecasts.items()})),
             "Share of test rows inside central intervals of every level. On the diagonal the "
-            "intervals keep what they promise; below it they are too narrow.",
+            "intervals keep what they promise; below it they are too narrow."
+            f"{_COVERAGE_BY_CHANCE if has_atoms else ''}",
         ),
         "pit": (
             to_png(pit_figure(pits)),
             "Where the targets lie in their predictive distributions. Flat is calibrated, a U "
-            "shape is overconfident, a hump is too cautious.",
+            "shape is overconfident, a hump is too cautious."
+            f"{_PLACE_BY_CHANCE if has_atoms else ''}",
         ),
         "predictions": (
             to_png(prediction_figure(case.y_test, bands, case.target, LEVEL)),
@@ -229,6 +243,14 @@ def _regression_pictures(comparison: Comparison) -> list[Picture]:
     return [Picture(f"{case.name}_{name}", caption, png) for name, (png, caption) in drawn.items()]
 
 
+_COVERAGE_BY_CHANCE = (
+    " A target with a probability of its own, such as a count, that is an end of the interval "
+    "counts as inside by chance, as often as the level needs."
+)
+_PLACE_BY_CHANCE = (
+    " A target with a probability of its own, such as a count, has a random place between the "
+    "probabilities of less and of at most it."
+)
 _UNCERTAINTY_CAPTION = (
     "The two parts of the uncertainty of each test row ({measure}): noise that more data would not "
     "remove, and disagreement of the draws, which more data would remove."

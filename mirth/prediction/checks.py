@@ -38,6 +38,42 @@ def check_units(
     return units[0], units[1]
 
 
+def check_target(y: Any, num_rows: int, target_shape: tuple[int, ...]) -> np.ndarray:
+    """Check the targets of all rows: shape (rows, *targets), float64, no NaN."""
+    values, expected = np.asarray(y, np.float64), (num_rows, *target_shape)
+    if values.shape != expected:
+        raise ValueError(
+            f"y has shape {values.shape}, but x has {num_rows} rows; pass one number per row"
+            f"{' and target' if target_shape else ''}, shape {expected}."
+        )
+    return _without_nan(values)
+
+
+def check_values(y: Any, num_rows: int, target_shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+    """Check one value for all rows, one or several for each; tell whether it is several.
+
+    The array that comes back has the shape (rows, values, *targets).
+    """
+    values, one_per_row = np.asarray(y, np.float64), (num_rows, *target_shape)
+    if values.ndim == 0:
+        values = np.broadcast_to(values, one_per_row)
+    has_values = values.ndim == len(one_per_row) + 1
+    inner = values.shape[:1] + values.shape[2:] if has_values else values.shape
+    if inner != one_per_row:
+        several = ", ".join(map(str, [num_rows, "values", *target_shape]))
+        raise ValueError(
+            f"y has shape {np.shape(y)}, but x has {num_rows} rows; pass one number, "
+            f"{one_per_row} or ({several})."
+        )
+    return _without_nan(values if has_values else values[:, None]), has_values
+
+
+def _without_nan(y: np.ndarray) -> np.ndarray:
+    if np.isnan(y).any():
+        raise ValueError("y has NaN; drop these rows, or fill them, before scoring.")
+    return y
+
+
 def check_levels(argument: str, levels: Any) -> np.ndarray:
     """Check one level of probability, or a sequence of levels.
 

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from mirth.core.keys import Purpose, purpose_key
 from mirth.core.types import Key
 from mirth.model import Likelihood, NumericLikelihood
-from mirth.prediction.blocks import OutputBlocks, even_share
+from mirth.prediction.blocks import OutputBlocks, apply_likelihood, even_share
 
 _ORDER, _NOISE = 0, 1  # what the keys of a sample are for
 
@@ -34,6 +34,36 @@ def log_prob(blocks: OutputBlocks, y: Shaped[np.ndarray, "data ..."]) -> Float[n
     for rows, values in blocks.components("log_prob", y):
         result[rows] = logsumexp(values.astype(np.float64), axis=0)
     return result - np.log(blocks.num_draws)
+
+
+def probability(
+    blocks: OutputBlocks,
+    method: str,
+    rows: slice,
+    likelihood: NumericLikelihood,
+    outputs: Float[Array, "draws data outputs"],
+    y: Shaped[np.ndarray, " data"],
+) -> Float[np.ndarray, " block"]:
+    """Mean over draws of a probability of ``y``, such as ``"cdf"``, for the rows of one block."""
+    shares = apply_likelihood(likelihood, method, outputs, rows, blocks.pad(y, rows))
+    return np.mean(shares, axis=0, dtype=np.float64)
+
+
+def moments(
+    blocks: OutputBlocks, target_shape: tuple[int, ...]
+) -> Float[np.ndarray, "3 data *targets"]:
+    """Mean, variance of the draws' means and mean of their variances, in units of the network."""
+    result = np.empty((3, blocks.num_rows, *target_shape))
+    for rows, outputs in blocks:
+        means, variances = (
+            apply_likelihood(blocks.likelihood, method, outputs, rows)
+            for method in ("mean", "variance")
+        )
+        # NumPy subtracts the mean before it squares, so nothing cancels.
+        result[0, rows] = np.mean(means, axis=0, dtype=np.float64)
+        result[1, rows] = np.var(means, axis=0, dtype=np.float64)
+        result[2, rows] = np.mean(variances, axis=0, dtype=np.float64)
+    return result
 
 
 @functools.partial(jax.jit, static_argnums=0)

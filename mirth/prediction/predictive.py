@@ -11,10 +11,11 @@ from jaxtyping import Float
 
 from mirth.core.types import Params
 from mirth.core.validation import check_int
+from mirth.evaluation import randomised_pit
 from mirth.model import Model, NumericLikelihood, SeveralTargets
 from mirth.prediction import crps, mixture
-from mirth.prediction.blocks import DEFAULT_BUFFER_BYTES, apply_likelihood, prepare_blocks
-from mirth.prediction.checks import check_levels, check_units
+from mirth.prediction.blocks import DEFAULT_BUFFER_BYTES, prepare_blocks
+from mirth.prediction.checks import check_levels, check_target, check_units, check_values
 
 Rows = Float[np.ndarray, " data"]
 PerTarget = Float[np.ndarray, "data *targets"]  # (rows,), or (rows, targets)
@@ -51,7 +52,7 @@ class Predictive:
         Largest buffer while computing. It holds at least one row of all draws; results that are as
         large by themselves, such as those of :meth:`component_means`, do not count.
     seed : int, default=0
-        Seed of :meth:`sample`.
+        Seed of :meth:`sample` and :meth:`pit`.
 
     Raises
     ------
@@ -159,28 +160,52 @@ class Predictive:
         ValueError
             If ``y`` has another shape or is NaN.
         """
-        values, num_rows = np.asarray(y, np.float64), self._blocks.num_rows
-        one_per_row = (num_rows, *self._targets)
-        if values.ndim == 0:
-            values = np.broadcast_to(values, one_per_row)
-        axes = len(one_per_row)
-        has_values = values.ndim == axes + 1
-        inner = values.shape[:1] + values.shape[2:] if has_values else values.shape
-        if inner != one_per_row:
-            several = ", ".join(map(str, [num_rows, "values", *self._targets]))
-            raise ValueError(
-                f"y has shape {np.shape(y)}, but x has {num_rows} rows; pass one number, "
-                f"{one_per_row} or ({several})."
-            )
-        columns = values if has_values else values[:, None]
-        scaled = self._to_scaled(columns)
+        columns, has_values = check_values(y, self._blocks.num_rows, self._targets)
+        scaled = (columns - self._shift) / self._scale
         result = np.empty(columns.shape)
         for rows, target, likelihood, outputs in self._marginals():
             for k in range(columns.shape[1]):
-                padded = self._blocks.pad(scaled[(slice(None), k, *target)], rows)
-                shares = apply_likelihood(likelihood, "cdf", outputs, rows, padded)
-                result[(rows, k, *target)] = np.mean(shares, axis=0, dtype=np.float64)
+                part = (rows, likelihood, outputs, scaled[(slice(None), k, *target)])
+                result[(rows, k, *target)] = mixture.probability(self._blocks, "cdf", *part)
         return result if has_values else result[:, 0]
+
+    @property
+    def has_atoms(self) -> bool:
+        """Whether single values may have a probability of their own, as counts do."""
+        return self._blocks.likelihood.has_atoms
+
+    def pit(self, y: Any, *, seed: int | None = None) -> PerTarget:
+        """Probability integral transform of the targets: uniform on (0, 1) if calibrated.
+
+        Of a continuous target it is :meth:`cdf`; of a count, or another value that has a
+        probability of its own, a random number between the probabilities of less and of at most
+        it, as :func:`mirth.evaluation.randomised_pit` draws it.
+
+        Parameters
+        ----------
+        y : array of shape (rows,) or (rows, targets)
+            Targets in original units.
+        seed : int, optional
+            Another seed than that of the constructor; without effect on continuous targets.
+
+        Returns
+        -------
+        array of shape (rows,) or (rows, targets)
+            Numbers from 0 to 1, of each target alone, for the checks of ``mirth.evaluation``.
+
+        Raises
+        ------
+        ValueError
+            If ``y`` has another shape or is NaN, or ``seed`` is negative.
+        """
+        scaled = self._check_target(y)
+        at_most, itself = np.empty(scaled.shape), np.zeros(scaled.shape)
+        for rows, target, likelihood, outputs in self._marginals():
+            part = (rows, likelihood, outputs, scaled[(slice(None), *target)])
+            at_most[(rows, *target)] = mixture.probability(self._blocks, "cdf", *part)
+            if likelihood.has_atoms:
+                itself[(rows, *target)] = mixture.probability(self._blocks, "point_mass", *part)
+        return randomised_pit(at_most, itself, self._seed if seed is None else seed)
 
     def quantile(self, levels: float | Sequence[float] | np.ndarray) -> np.ndarray:
         r"""Solve :math:`F(q) = p` for each level p.
@@ -358,39 +383,16 @@ class Predictive:
                 yield rows, target, *marginal
 
     @cached_property
-    def _moments(self) -> tuple[PerTarget, PerTarget, PerTarget]:
+    def _moments(self) -> Float[np.ndarray, "3 data *targets"]:
         """Mean, variance of the means and mean of the variances, in units of the network."""
-        shape = (3, self._blocks.num_rows, *self._targets)
-        mean, epistemic, aleatoric = np.empty(shape)
-        for rows, outputs in self._blocks:
-            means, variances = (
-                apply_likelihood(self._blocks.likelihood, method, outputs, rows)
-                for method in ("mean", "variance")
-            )
-            mean[rows] = np.mean(means, axis=0, dtype=np.float64)
-            # NumPy subtracts the mean before it squares, so nothing cancels.
-            epistemic[rows] = np.var(means, axis=0, dtype=np.float64)
-            aleatoric[rows] = np.mean(variances, axis=0, dtype=np.float64)
-        return mean, epistemic, aleatoric
+        return mixture.moments(self._blocks, self._targets)
 
     @property
     def _log_unit(self) -> float:
         """Log of one scaled unit (of the volume, with several targets) in original units."""
         return float(np.sum(np.log(self._scale)))
 
-    def _to_scaled(self, y: np.ndarray) -> np.ndarray:
-        """Check for NaN and bring targets to the units of the network."""
-        if np.isnan(y).any():
-            raise ValueError("y has NaN; drop these rows, or fill them, before scoring.")
-        return (y - self._shift) / self._scale
-
     def _check_target(self, y: Any) -> PerTarget:
         """Check targets of all rows and bring them to the units of the network."""
-        values = np.asarray(y, np.float64)
-        expected = (self._blocks.num_rows, *self._targets)
-        if values.shape != expected:
-            raise ValueError(
-                f"y has shape {values.shape}, but x has {self._blocks.num_rows} rows; pass one "
-                f"number per row{' and target' if self._targets else ''}, shape {expected}."
-            )
-        return self._to_scaled(values)
+        values = check_target(y, self._blocks.num_rows, self._targets)
+        return (values - self._shift) / self._scale

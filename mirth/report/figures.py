@@ -106,7 +106,8 @@ def pit_figure(pits: Mapping[str, Rows], bins: int = 10) -> Figure:
     Parameters
     ----------
     pits : mapping of str to array of shape (rows,)
-        Predictive distribution function at the targets, for each method.
+        Predictive distribution function at the targets, for each method; of counts by
+        :func:`mirth.evaluation.randomised_pit`.
     bins : int, default=10
         Number of bins.
 
@@ -150,7 +151,8 @@ def coverage_figure(pits: Mapping[str, Rows]) -> Figure:
     Parameters
     ----------
     pits : mapping of str to array of shape (rows,)
-        Predictive distribution function at the targets, for each method.
+        Predictive distribution function at the targets, for each method; of counts by
+        :func:`mirth.evaluation.randomised_pit`.
 
     Returns
     -------

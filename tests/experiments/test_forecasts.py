@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
+import mirth
 from mirth.evaluation import crps_normal_mixture
 from mirth.experiments.forecasts import (
     ClassForecast,
@@ -16,6 +18,8 @@ from mirth.experiments.forecasts import (
     linear_regression,
     logistic_regression,
 )
+from mirth.model import FunctionalNetwork, Model
+from mirth.prediction import Predictive
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(5.0, 3.0, (60, 2))
@@ -65,6 +69,8 @@ def test_logistic_regression_scores_the_true_class() -> None:
 class NormalDist:
     """A predictive distribution of the same Normal in every row."""
 
+    has_atoms = False
+
     def __init__(self, mean: float, std: float, rows: int):
         self.noise, self.rows = stats.norm(mean, std), rows
 
@@ -75,7 +81,7 @@ class NormalDist:
     def interval(self, level: float) -> np.ndarray:
         return np.tile(self.noise.interval(level), (self.rows, 1))
 
-    def cdf(self, y: np.ndarray) -> np.ndarray:
+    def pit(self, y: np.ndarray) -> np.ndarray:
         return self.noise.cdf(y)
 
     def log_prob(self, y: np.ndarray) -> np.ndarray:
@@ -91,13 +97,60 @@ def test_regression_scores_from_a_distribution() -> None:
     forecast = forecast_of(dist, y)
     assert isinstance(forecast, RegressionForecast)
     scores = forecast.scores(y)
-    assert scores["coverage_90"] == 0.75
+    assert scores["coverage_90"] == scores["inside_90"] == 0.75
+    np.testing.assert_array_equal(forecast.pit, stats.norm.cdf(y))
     assert scores["width_90"] == pytest.approx(2 * stats.norm.ppf(0.95))
     assert scores["crps"] == 3.0
     assert scores["rmse"] == pytest.approx(np.sqrt(102 / 4))
     assert scores["lppd"] == pytest.approx(stats.norm.logpdf(y).mean())
     assert forecast.epistemic is not None and forecast.epistemic[0] == 2.0
     assert forecast.aleatoric is not None and forecast.aleatoric[0] == 3.0
+
+
+NUM_COUNTS = 5000
+
+
+def poisson_forecast(mean: float, y: np.ndarray) -> RegressionForecast:
+    """The forecast of counts that one draw says are Poisson with this mean."""
+    network = FunctionalNetwork(lambda key, x: jnp.zeros(1), lambda w, x: x * w)
+    draws = {"network": np.full((1, 1, 1), np.log(mean), np.float32)}
+    model = Model(network, mirth.likelihoods.Poisson())
+    forecast = forecast_of(Predictive(model, draws, np.ones((len(y), 1))), y)
+    assert isinstance(forecast, RegressionForecast) and forecast.has_atoms
+    return forecast
+
+
+@pytest.fixture(scope="module")
+def counts() -> np.ndarray:
+    return np.random.default_rng(1).poisson(0.5, NUM_COUNTS).astype(float)
+
+
+def test_counts_of_the_true_model_score_as_calibrated(counts: np.ndarray) -> None:
+    scores = poisson_forecast(0.5, counts).scores(counts)
+    # Four deviations of an observed frequency, at most 0.5 / sqrt(N).
+    sigma = 4 * 0.5 / np.sqrt(NUM_COUNTS)
+    assert scores["quantile_calibration_error"] < sigma
+    assert scores["coverage_90"] == pytest.approx(0.9, abs=sigma)
+    # The intervals are [0, 2]: what they hold is no 90 %, and has its own name.
+    assert scores["inside_90"] == pytest.approx(stats.poisson.cdf(2, 0.5), abs=sigma)
+    assert scores["inside_90"] > 0.98
+    assert poisson_forecast(0.5, counts).scores(counts) == scores
+
+
+@pytest.mark.parametrize("mean", [0.25, 0.75])
+def test_counts_of_a_wrong_mean_are_found_out(mean: float, counts: np.ndarray) -> None:
+    k, levels = np.arange(20)[:, None], np.arange(1, 20) / 20
+    at_most, own = stats.poisson.cdf(k, mean), stats.poisson.pmf(k, mean)
+    # Probability of a PIT of at most each level while the mean is 0.5.
+    below = stats.poisson.pmf(k, 0.5).T @ np.clip((levels - at_most + own) / own, 0, 1)
+    error = np.sqrt(np.mean((below - levels) ** 2))
+    scores = poisson_forecast(mean, counts).scores(counts)
+    sigma = 4 * 0.5 / np.sqrt(NUM_COUNTS)
+    assert scores["quantile_calibration_error"] == pytest.approx(error, abs=sigma)
+    assert scores["quantile_calibration_error"] > sigma
+    assert scores["coverage_90"] == pytest.approx(below[0, -1] - below[0, 0], abs=sigma)
+    # Narrow intervals are too narrow at this level; wide ones show at others only.
+    assert (abs(scores["coverage_90"] - 0.9) > sigma) == (mean < 0.5)
 
 
 @pytest.mark.parametrize("kind", [RegressionForecast, ClassForecast])

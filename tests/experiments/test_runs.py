@@ -58,7 +58,7 @@ class Run:
 
     def __init__(self, folder: Path, target: str, drop: str, **options: Any):
         table = houses(folder / "houses.csv")
-        frame = pd.read_csv(table).drop(columns=drop)
+        frame = pd.read_csv(table).drop(columns=drop).dropna(subset=[target])
         self.csv = folder / f"{target}.csv"
         frame.to_csv(self.csv, index=False)
         self.new = folder / "new.csv"
@@ -125,7 +125,8 @@ def check_record(record: dict[str, Any], scores: set[str]) -> None:
     assert len(record["health"]["verdicts"]) == len(record["health"]["lppd_chain"]) == 2
 
 
-REGRESSION = {"lppd", "rmse", "crps", "coverage_90", "width_90", "quantile_calibration_error"}
+INTERVALS = {"coverage_90", "inside_90", "width_90", "quantile_calibration_error"}
+REGRESSION = {"lppd", "rmse", "crps"} | INTERVALS
 CLASSIFICATION = {"lppd", "accuracy", "brier", "ece"}
 
 
@@ -198,6 +199,26 @@ def test_fit_writes_a_run(regression: Run) -> None:
     page = check_page(regression.folder / "report.html", 6)
     assert "fitted to the 42 training rows only" in page
     assert not list(regression.folder.rglob("*.pkl"))
+
+
+def test_counts_are_checked_by_their_randomised_places(regression: Run, tmp_path: Path) -> None:
+    counts = Run(tmp_path, "rooms", "sold", likelihood="poisson", test_fraction=0.3, seed=4)
+    assert counts.read("metrics.json")["methods"] == counts.comparison.record()["methods"]
+    scores = counts.comparison.results["MILE"].scores
+    lead, told = (
+        f"Its 90% intervals hold {scores['inside_90']:.1%} of the test rows. Where single values",
+        f"they cover {scores['coverage_90']:.1%}, ",
+    )
+    captions = ["is an end of the interval counts", "has a random place between"]
+    page = (counts.folder / "report.html").read_text(encoding="utf-8")
+    plain = (regression.folder / "report.html").read_text(encoding="utf-8")
+    for text in (lead, told, *captions):
+        assert text in page
+        assert text not in plain
+    # Of continuous targets there is one share, and the sentence is the short one.
+    of_prices = regression.comparison.results["MILE"].scores
+    assert of_prices["coverage_90"] == of_prices["inside_90"]
+    assert f"hold {of_prices['coverage_90']:.1%} of the test rows, " in plain
 
 
 def test_fit_shows_what_it_does(regression: Run) -> None:

@@ -120,6 +120,9 @@ def test_density_and_distribution_function_are_those_of_scipy(name: str) -> None
     log_prob = (expected.logpmf if is_count else expected.logpdf)(y.astype(np.float64))
     np.testing.assert_allclose(likelihood.log_prob(outputs, y), log_prob, rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(likelihood.cdf(outputs, y), expected.cdf(y), rtol=1e-4)
+    mass = np.exp(log_prob) if is_count else np.zeros(y.shape)
+    np.testing.assert_allclose(likelihood.point_mass(outputs, y), mass, rtol=2e-4)
+    assert likelihood.has_atoms == is_count
     np.testing.assert_allclose(likelihood.mean(outputs), expected.mean(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(likelihood.variance(outputs), expected.var(), rtol=2e-5)
 

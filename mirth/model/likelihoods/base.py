@@ -121,6 +121,21 @@ class NumericLikelihood(Likelihood):
     def cdf(self, outputs: Outputs, y: Shaped[Array, "*batch data"]) -> Rows:
         """Probability of a value at most ``y``, per row."""
 
+    def point_mass(self, outputs: Outputs, y: Shaped[Array, "*batch data"]) -> Rows:
+        """Probability of ``y`` itself, per row: of counts that of the count, else 0.
+
+        A likelihood that gives single values a probability of their own and others a density, such
+        as one of censored targets, overrides this, and :attr:`has_atoms` is then true.
+        """
+        if self.has_counts:
+            return jnp.exp(self.log_prob(outputs, y))
+        return jnp.zeros(jnp.broadcast_shapes(outputs.shape[:-1], y.shape), outputs.dtype)
+
+    @property
+    def has_atoms(self) -> bool:
+        """Whether single values may have a probability of their own."""
+        return self.has_counts or type(self).point_mass is not NumericLikelihood.point_mass
+
     def bracket(self, outputs: Outputs, level: Float[Array, "..."] | float) -> tuple[Rows, Rows]:
         r"""Two values with the quantile of each row between them.
 

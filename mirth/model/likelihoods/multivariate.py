@@ -48,14 +48,24 @@ class SeveralTargets(Likelihood):
     def marginals(self, outputs: Outputs) -> list[tuple[NumericLikelihood, Outputs]]:
         """Likelihood of each target alone, and the outputs that it reads."""
 
+    @property
+    def has_atoms(self) -> bool:
+        """Whether single values of a target may have a probability of their own."""
+        return any(likelihood.has_atoms for likelihood in self._kinds)
+
+    @property
+    def _kinds(self) -> list[NumericLikelihood]:
+        """Likelihood of each target alone, without outputs."""
+        like = jnp.zeros((1, self.num_outputs + self.num_shared))
+        return [likelihood for likelihood, _ in self.marginals(like)]
+
     def check_targets(self, y: np.ndarray) -> None:
         if y.ndim != 2 or y.shape[1] != self.num_targets:
             raise ValueError(
                 f"y has shape {y.shape}, but {type(self).__name__} takes {self.num_targets} "
                 f"targets per row: pass an array of shape (N, {self.num_targets})."
             )
-        like = jnp.zeros((1, self.num_outputs + self.num_shared))
-        for k, (likelihood, _) in enumerate(self.marginals(like)):
+        for k, likelihood in enumerate(self._kinds):
             try:
                 likelihood.check_targets(y[:, k])
             except ValueError as error:
