@@ -216,7 +216,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Returns
         -------
         Predictive
-            Mixture with ``mean, variance, std, epistemic, aleatoric, cdf, quantile, interval,
+            Mixture with ``mean, variance, std, epistemic, aleatoric, cdf, pit, quantile, interval,
             log_prob, sample, crps``, all in the units of y.
         """
         check_is_fitted(self, "posterior_")

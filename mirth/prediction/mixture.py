@@ -46,7 +46,7 @@ def probability(
 ) -> Float[np.ndarray, " block"]:
     """Mean over draws of a probability of ``y``, such as ``"cdf"``, for the rows of one block."""
     shares = apply_likelihood(likelihood, method, outputs, rows, blocks.pad(y, rows))
-    return np.mean(shares, axis=0, dtype=np.float64)
+    return shares.mean(axis=0, dtype=np.float64)
 
 
 def moments(
