@@ -1,7 +1,7 @@
 """What a model is conditioned on: data sets, splits, scaling, tables, examples."""
 
 from mirth.core.types import Batch
-from mirth.data.batches import EpochBatches
+from mirth.data.batches import BATCH_ORDERS, EpochBatches
 from mirth.data.columns import TRUSTED_TYPES, check_columns, column_kinds, make_preprocessor
 from mirth.data.dataset import Dataset
 from mirth.data.examples import (
@@ -18,6 +18,7 @@ from mirth.data.streams import ArrayStream, BatchStream, Stream
 from mirth.data.tables import read_table, split_target, task_of
 
 __all__ = [
+    "BATCH_ORDERS",
     "TRUSTED_TYPES",
     "ArrayStream",
     "Batch",

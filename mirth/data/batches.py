@@ -1,9 +1,10 @@
 """Mini-batches as a pure function of key and step: nothing is stored that grows with the steps.
 
-Within an epoch every row is used once; each chain and each epoch has an order of its own. The
-order is a permutation of the numbers 0 ... N - 1 that can be computed for single numbers: a Feistel
-network over a grid of a x b >= N cells, whose rounds add a hash of one coordinate to the other;
-numbers that land outside of 0 ... N - 1 go through the network again until they land inside.
+Within an epoch every row is used once, but for draws with replacement; each chain and each epoch
+has an order of its own. The order is a permutation of the numbers 0 ... N - 1 that can be computed
+for single numbers: a Feistel network over a grid of a x b >= N cells, whose rounds add a hash of
+one coordinate to the other; numbers that land outside of 0 ... N - 1 go through the network again
+until they land inside.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mirth.core.types import Key
-from mirth.core.validation import COUNT, check_ranges
+from mirth.core.validation import COUNT, check_name, check_ranges
 
 _NUM_ROUNDS = 8
+
+BATCH_ORDERS = ("epochs", "sweeps", "replacement")
+"""Orders of the rows: a new one each epoch, each once forwards and once backwards, or drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EpochBatches:
-    """Batches without replacement within an epoch, for data on the device.
+    """Batches of rows that are on the device.
 
     The rows of an epoch are spread evenly: N rows in n batches make batches of
     ceil(N / n) or floor(N / n) rows, so the last one is no remainder with a huge weight.
@@ -34,11 +38,17 @@ class EpochBatches:
         Rows N of the data set.
     batch_size : int
         Most rows B of a batch.
+    order : {"epochs", "sweeps", "replacement"}, default="epochs"
+        ``epochs``: every row once an epoch, in a new order each. ``sweeps``: the batches of an
+        epoch, then the same ones backwards; so the noise of the gradients is symmetric in time.
+        ``replacement``: the rows of each batch are drawn anew, so the noise of the gradients is
+        independent from step to step, and a row may come twice.
 
     Raises
     ------
     TypeError, ValueError
-        If a number is no integer, below 1, or there are fewer rows than a batch has.
+        If a number is no integer, below 1, there are fewer rows than a batch has, or the order is
+        unknown.
 
     Examples
     --------
@@ -53,11 +63,13 @@ class EpochBatches:
 
     num_rows: int
     batch_size: int
+    order: str = "epochs"
 
     RANGES = {"num_rows": COUNT, "batch_size": COUNT}
 
     def __post_init__(self) -> None:
         check_ranges(self, self.RANGES)
+        check_name("order", self.order, BATCH_ORDERS)
         if self.batch_size > self.num_rows:
             raise ValueError(
                 f"batch_size={self.batch_size} must be at most the number of rows, "
@@ -93,7 +105,14 @@ class EpochBatches:
         weight : array of shape (size,)
             1, or 0 for a row that only fills up the array.
         """
+        if self.order == "replacement":
+            bits = jax.random.bits(jax.random.fold_in(key, step), (self.size,), jnp.uint32)
+            # The remainder favours no row by more than num_rows / 2^32.
+            return (bits % jnp.uint32(self.num_rows)).astype(jnp.int32), jnp.ones(self.size)
         epoch, batch = jnp.divmod(jnp.asarray(step, jnp.int32), self.num_batches)
+        if self.order == "sweeps":
+            batch = jnp.where(epoch % 2 == 1, self.num_batches - 1 - batch, batch)
+            epoch = epoch // 2
         least, num_larger = divmod(self.num_rows, self.num_batches)
         first = batch * least + jnp.minimum(batch, num_larger)
         count = least + (batch < num_larger)

@@ -27,6 +27,8 @@ from mirth.samplers.mclmc import MCLMC, MCLMCState
 from mirth.samplers.noise_scale import (
     NoiseScale,
     init_noise_scale,
+    limits,
+    noise_level,
     preconditioner,
     update_noise_scale,
 )
@@ -80,6 +82,8 @@ __all__ = [
     "TunerState",
     "gradients_per_step",
     "init_noise_scale",
+    "limits",
+    "noise_level",
     "preconditioner",
     "released_preconditioner",
     "update_noise_scale",

@@ -3,11 +3,15 @@ r"""The scale of the gradient noise of mini-batches, parameter by parameter.
 Microcanonical dynamics keep the target only if the noise of the gradients is isotropic. In the
 coordinates y = sigma x, with sigma the standard deviation of the gradient of each parameter, the
 noise has the same size in all directions; so the preconditioner is 1 / sigma.
+
+That holds for white noise and small turns. The noise of a step of size epsilon turns the momentum
+by about epsilon sigma / sqrt(d) (sigma: root mean square over d coordinates), hence :func:`limits`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,3 +118,74 @@ def preconditioner(state: NoiseScale, span: float = 100.0, least: float = 10.0) 
         return jnp.where(is_known, 1 / sigma, 1.0)
 
     return jax.tree.map(scale, state.variance)
+
+
+def noise_level(state: NoiseScale, scale: PyTree, least: float = 10.0) -> Float[Array, ""]:
+    r"""Give the root mean square of the noise in the coordinates x / ``scale``.
+
+    .. math:: \sigma = \left(\frac 1 d \sum_i v_i s_i^2\right)^{1/2}
+
+    Parameters
+    ----------
+    state : NoiseScale
+        Moments of the gradient, with the variances v.
+    scale : pytree
+        Scale s of each parameter.
+    least : float, default=10
+        Gradients that must have been seen; before, the level is 0.
+
+    Returns
+    -------
+    scalar
+        Noise of a coordinate's gradient.
+
+    Examples
+    --------
+    >>> seen = NoiseScale(jnp.array(20.0), jnp.zeros(2), jnp.array([9.0, 16.0]))
+    >>> float(noise_level(seen, jnp.array([1 / 3, 1 / 4])))
+    1.0
+    """
+    squares = jax.tree.map(lambda v, s: jnp.sum(v * s**2), state.variance, scale)
+    mean_square = jnp.asarray(sum(jax.tree.leaves(squares))) / tree_size(state.variance)
+    return jnp.where(state.num_seen >= least, jnp.sqrt(mean_square), 0.0)
+
+
+def limits(
+    noise: Any, step_size: Any, dimension: int, max_turn: float, L_factor: float
+) -> tuple[Any, Any]:
+    r"""Bound the step by the turn of the noise, and give the L that outweighs the noise.
+
+    .. math:: \epsilon' = \min\left(\epsilon, \text{max\_turn} \frac{\sqrt d}{\sigma}\right),
+              \qquad L = \text{L\_factor} \frac{d}{\epsilon' \sigma^2}
+
+    White noise of level sigma forgets a direction over the length
+    :math:`2 d / (\epsilon \sigma^2)`; with L_factor = 1 the refreshment does in half of that, so
+    two thirds of all turning is isotropic whatever the batches do.
+
+    Parameters
+    ----------
+    noise : scalar or array of shape (chains,)
+        Noise level sigma of the gradient; 0 (nothing known, or no noise) bounds nothing.
+    step_size : scalar or array of shape (chains,)
+        Step size epsilon that is asked for.
+    dimension : int
+        Number of parameters d.
+    max_turn : float
+        Largest turn of the momentum in a step, in radians.
+    L_factor : float
+        Factor of L.
+
+    Returns
+    -------
+    step_size, L : scalar or array
+        Bounded step size, decoherence length.
+
+    Examples
+    --------
+    >>> step_size, L = limits(jnp.array(4.0), jnp.array(1.0), 100, 0.2, 1.0)
+    >>> float(step_size), float(L)
+    (0.5, 12.5)
+    """
+    noise = jnp.asarray(noise)  # without noise the quotients are infinite; NumPy would warn
+    bounded = jnp.minimum(step_size, max_turn * math.sqrt(dimension) / noise)
+    return bounded, L_factor * dimension / (bounded * noise**2)

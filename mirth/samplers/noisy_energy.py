@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mirth.core.random import fold_in
@@ -19,6 +20,8 @@ from mirth.samplers.mclmc import normalise
 from mirth.samplers.noise_scale import (
     NoiseScale,
     init_noise_scale,
+    limits,
+    noise_level,
     preconditioner,
     update_noise_scale,
 )
@@ -42,11 +45,14 @@ class NoisyEnergyState(NamedTuple):
         Moments of the gradient.
     guard : GuardState
         Moments of the energy error.
+    noise_level : scalar
+        Noise of a coordinate's gradient where the dynamics run; 0 until it is known.
     """
 
     tuner: TunerState
     noise: NoiseScale
     guard: GuardState
+    noise_level: Float[Array, ""]
 
 
 class Probing(eqx.Module):
@@ -75,12 +81,12 @@ class Probing(eqx.Module):
 
 
 class NoisyEnergy(ThreePhases):
-    """Step size by a rule, outliers undone by a guard, a preconditioner from the gradient noise.
+    """Step size by a rule, outliers undone by a guard; scale, bound and L from the gradient noise.
 
     Parameters
     ----------
     kernel : StochasticMCLMC
-        Sampler with the first step size; its L stays.
+        Sampler with the first step size, and with its L unless ``L_factor`` is given.
     num_steps : int
         Steps of the warm-up.
     tuner : MILETuner
@@ -95,13 +101,21 @@ class NoisyEnergy(ThreePhases):
         Gradients that the noise scale remembers.
     probe_every : int
         Steps from one energy error to the next, for schemes that pay for it.
+    max_turn : float, optional
+        Largest turn of the momentum by the noise of a step, in radians
+        (:func:`~mirth.samplers.limits`); None bounds nothing.
+    L_factor : float, optional
+        L in units of the one that halves the share of the noise in all turning; None leaves L
+        to the kernel, which needs an array as L (``jnp.array(jnp.inf)``) if it is to change.
 
     Examples
     --------
     >>> from mirth.samplers import MILETuner
     >>> tuner = MILETuner(num_steps=100, phase_fractions=(0.8, 0.2, 0.0))
-    >>> kernel = StochasticMCLMC(1e-3)
-    >>> adaptation = NoisyEnergy(kernel, 100, tuner, "energy", EnergyGuard(), True, 100.0, 10)
+    >>> kernel = StochasticMCLMC(1e-3, L=jnp.array(jnp.inf))
+    >>> adaptation = NoisyEnergy(
+    ...     kernel, 100, tuner, "energy", EnergyGuard(), True, 100.0, 10, max_turn=0.2, L_factor=1.0
+    ... )
     >>> [phase.num_steps for phase in adaptation.phases()]
     [80, 20]
     """
@@ -111,6 +125,8 @@ class NoisyEnergy(ThreePhases):
     preconditioned: bool = eqx.field(static=True)
     noise_memory: float
     probe_every: int = eqx.field(static=True)
+    max_turn: float | None = None
+    L_factor: float | None = None
 
     @property
     def every(self) -> int:
@@ -125,11 +141,13 @@ class NoisyEnergy(ThreePhases):
         L = jnp.asarray(self.kernel.L, float)
         tuner = self.tuner.with_settings(tuner, tuner.sampler.step_size, L)
         guard = self.guard or EnergyGuard()
-        return NoisyEnergyState(tuner, self._init_noise(position), guard.init())
+        return NoisyEnergyState(tuner, self._init_noise(position), guard.init(), jnp.zeros(()))
 
     def sampler(self, state: Any, moment: Moment) -> Probing:
         """Give the kernel with its present numbers."""
-        return Probing(state.tuner.sampler, jnp.asarray(moment.num_steps % self.every == 0))
+        step_size, L = self._bounded(state)
+        sampler = eqx.tree_at(lambda s: (s.step_size, s.L), state.tuner.sampler, (step_size, L))
+        return Probing(sampler, jnp.asarray(moment.num_steps % self.every == 0))
 
     def learn(
         self, key: Key, state: Any, before: Any, after: Any, info: StepInfo, moment: Moment
@@ -142,19 +160,20 @@ class NoisyEnergy(ThreePhases):
         )
         learns = is_learning & ((is_probe & ~is_reset) | info.is_divergent)
         tuner = self._tuned(state.tuner, after, info, learns, factor, moment)
-        noise = state.noise
-        if self.preconditioned:
-            noise, scale = jax.lax.cond(
+        noise, level = state.noise, state.noise_level
+        if self.preconditioned or self.max_turn is not None or self.L_factor is not None:
+            scale = tuner.sampler.scale
+            noise, scale, level = jax.lax.cond(
                 is_learning & ~info.is_divergent,
-                lambda: self._learnt_noise(state.noise, after.gradient),
-                lambda: (state.noise, tuner.sampler.scale),
+                lambda: self._learnt_noise(state.noise, after.gradient, scale),
+                lambda: (state.noise, scale, state.noise_level),
             )
             sampler = eqx.tree_at(lambda s: s.scale, tuner.sampler, scale)
             tuner = tuner._replace(sampler=sampler)
         # So that the mean square over all steps is that over the probes.
         energy_change = jnp.where(is_reset, 0.0, info.energy_change) * math.sqrt(self.every)
         info = info._replace(energy_change=energy_change)
-        return NoisyEnergyState(tuner, noise, guard), after, info
+        return NoisyEnergyState(tuner, noise, guard, level), after, info
 
     def _is_learning(self, moment: Moment) -> Bool[Array, ""]:
         """Learn in the warm-up only."""
@@ -163,10 +182,26 @@ class NoisyEnergy(ThreePhases):
     def _init_noise(self, position: Float[Array, " params"]) -> NoiseScale:
         return init_noise_scale(position)
 
-    def _learnt_noise(self, noise: NoiseScale, gradient: Array) -> tuple[NoiseScale, Array]:
-        """Learn from a gradient; give the moments and the scale that follows from them."""
+    def _learnt_noise(
+        self, noise: NoiseScale, gradient: Array, scale: Array
+    ) -> tuple[NoiseScale, Array, Float[Array, ""]]:
+        """Learn from a gradient; give the moments, and the scale and level that follow."""
         noise = update_noise_scale(noise, gradient, self.noise_memory)
-        return noise, preconditioner(noise)
+        scale = preconditioner(noise) if self.preconditioned else scale
+        return noise, scale, noise_level(noise, scale)
+
+    def _bounded(self, state: Any) -> tuple[Any, Any]:
+        """Give the step size within its bound, and L; of one chain or of all."""
+        sampler, max_turn = state.tuner.sampler, self.max_turn
+        step_size, L = limits(
+            state.noise_level,
+            sampler.step_size,
+            state.noise.variance.shape[-1],
+            math.inf if max_turn is None else max_turn,
+            1.0 if self.L_factor is None else self.L_factor,
+        )
+        step_size = sampler.step_size if max_turn is None else step_size
+        return step_size, sampler.L if self.L_factor is None else L
 
     def _guarded(
         self,
@@ -235,8 +270,9 @@ class NoisyEnergy(ThreePhases):
         return state._replace(tuner=tuner._replace(sampler=sampler))
 
     def tuned(self, state: Any) -> Tuned:
-        """Say what others may know."""
-        return super().tuned(state.tuner)
+        """Say what others may know: the numbers that the steps have."""
+        step_size, L = (np.asarray(number) for number in self._bounded(state))
+        return super().tuned(state.tuner)._replace(step_size=step_size, L=L)
 
     def with_numbers(self, state: Any, step_size: Array, L: Array) -> Any:
         """Go on with numbers of others."""

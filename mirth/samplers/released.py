@@ -152,9 +152,11 @@ class ReleasedNoisyEnergy(NoisyEnergy):
         noise = init_noise_scale(position)
         return noise._replace(variance=noise.variance + 1.0)
 
-    def _learnt_noise(self, noise: NoiseScale, gradient: Array) -> tuple[NoiseScale, Array]:
+    def _learnt_noise(
+        self, noise: NoiseScale, gradient: Array, scale: Array
+    ) -> tuple[NoiseScale, Array, Float[Array, ""]]:
         noise = update_released_noise_scale(noise, gradient)
-        return noise, released_preconditioner(noise)
+        return noise, released_preconditioner(noise), jnp.zeros(())
 
     def _undone(self, key: Key, before: StochasticState, after: StochasticState) -> StochasticState:
         """Undo the position alone: gradient and log density stay those of the rejected point."""

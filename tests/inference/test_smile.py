@@ -66,7 +66,11 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "beta": (0.5, QUANTILES),
     "preconditioned": (False, {}),
     "noise_memory": (5.0, {}),
+    "refreshed": (False, {}),
     "L": (1.0, {}),
+    "L_factor": (0.1, {}),
+    "max_turn": (0.01, {}),
+    "batch_order": ("sweeps", {}),
     "integrator": ("mclachlan", {}),
     "probe_every": (3, {}),
     "published": (True, {}),
@@ -134,7 +138,9 @@ def test_names() -> None:
     assert set(methods) == {"psmile", "smile", "psmile-naive", "smile-naive"}
     for name, method in methods.items():
         assert method.preconditioned == name.startswith("p")
-        assert method.guarded == (method.step_size_rule != "fixed") == ("naive" not in name)
+        is_naive = "naive" in name
+        assert method.guarded == (method.step_size_rule != "fixed") == (not is_naive)
+        assert method.refreshed == (not is_naive)
 
 
 @pytest.mark.parametrize(

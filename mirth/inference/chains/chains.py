@@ -44,6 +44,8 @@ class Recipe(NamedTuple):
         Most rows of a step; None means all rows.
     use_validation_rows : bool
         Whether the chains condition on the validation rows too.
+    batch_order : str
+        Order of the batches, one of :data:`~mirth.data.BATCH_ORDERS`.
     unhealthy_chains : str
         Policy for chains that are unhealthy while they run.
     budget : str
@@ -57,6 +59,7 @@ class Recipe(NamedTuple):
     n_thinning: int
     batch_size: int | None
     use_validation_rows: bool
+    batch_order: str = "epochs"
     unhealthy_chains: str = "keep"
     budget: str = "fixed"
     min_gain: float = 0.02
@@ -79,7 +82,9 @@ class Chains:
     def __init__(self, recipe: Recipe, problem: Problem, params: Any):
         self.recipe, self.problem = recipe, problem
         self.adaptation = recipe.adaptation
-        self.source = choose_source(problem, recipe.batch_size, recipe.use_validation_rows)
+        self.source = choose_source(
+            problem, recipe.batch_size, recipe.use_validation_rows, recipe.batch_order
+        )
         self.start = jax.tree.map(np.asarray, params)
         rows = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(self.start)]
         subset_key = purpose_key(problem.seed, Purpose.SUBSET)

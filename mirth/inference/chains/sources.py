@@ -51,7 +51,9 @@ class Source:
         return None if self._feeds is None else self._feeds[purpose]
 
 
-def choose_source(problem: Problem, batch_size: int | None, use_validation_rows: bool) -> Source:
+def choose_source(
+    problem: Problem, batch_size: int | None, use_validation_rows: bool, batch_order: str
+) -> Source:
     """Choose the source of a run.
 
     Parameters
@@ -62,9 +64,21 @@ def choose_source(problem: Problem, batch_size: int | None, use_validation_rows:
         Most rows of a step; None means all rows.
     use_validation_rows : bool
         Whether the chains condition on the validation rows too.
+    batch_order : str
+        Order of the batches; a stream has its own.
+
+    Raises
+    ------
+    ValueError
+        If a stream is asked for another order than its own.
     """
     if problem.stream is not None:
         assert batch_size is not None, "refused before"
+        if batch_order != "epochs":
+            raise ValueError(
+                f"batch_order={batch_order!r} needs data in memory; a stream gives its batches in "
+                "an order of its own."
+            )
         stream, placement = problem.stream, problem.placement
         feeds = {
             purpose: Feed(stream, batch_size, stream_seed(problem.seed, purpose), placement)
@@ -74,7 +88,8 @@ def choose_source(problem: Problem, batch_size: int | None, use_validation_rows:
     rows = problem.rows.all if use_validation_rows else problem.rows.train
     num_rows = rows.y.shape[0]
     if batch_size is not None:
-        return Source(ResidentBatches(num_rows, min(batch_size, num_rows)), features_first(rows))
+        resident = ResidentBatches(num_rows, min(batch_size, num_rows), batch_order)
+        return Source(resident, features_first(rows))
     block_size = problem.choose_block_size(problem.params, rows)
     return Source(AllRows(block_size), features_first(rows))
 
@@ -138,15 +153,18 @@ class ResidentBatches(_BatchSource):
         Rows of the data.
     batch_size : int
         Most rows of a batch; at most all.
+    order : str
+        One of :data:`~mirth.data.BATCH_ORDERS`.
     """
 
     num_rows: int
     batch_size: int
+    order: str = "epochs"
 
     @property
     def batches(self) -> EpochBatches:
         """Rows of each batch."""
-        return EpochBatches(self.num_rows, self.batch_size)
+        return EpochBatches(self.num_rows, self.batch_size, self.order)
 
     def at(self, stored: Any, key: Key, count: Step, i: Step) -> Batch:
         """Give the batch of a step.

@@ -13,7 +13,7 @@ from mirth.inference.methods.sgmcmc import SGMCMC
 from mirth.inference.methods.smile import SMILE
 from mirth.inference.start.deep_ensemble import DeepEnsemble
 
-_NAIVE: dict[str, Any] = {"step_size_rule": "fixed", "guarded": False}
+_NAIVE: dict[str, Any] = {"step_size_rule": "fixed", "guarded": False, "refreshed": False}
 METHODS: dict[str, Callable[..., Any]] = {
     "auto": Auto,
     "mile": MILE,

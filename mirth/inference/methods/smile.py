@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import jax.numpy as jnp
+
 from mirth.core.config import Configurable
 from mirth.core.validation import (
     COUNT,
@@ -18,6 +20,7 @@ from mirth.core.validation import (
     check_name,
     check_ranges,
 )
+from mirth.data import BATCH_ORDERS
 from mirth.inference.chains.chains import Recipe
 from mirth.inference.posterior import Posterior
 from mirth.inference.run.health import POLICIES
@@ -44,18 +47,21 @@ class SMILE(Configurable):
     r"""Microcanonical Langevin ensembles with mini-batches.
 
     Each network of an ensemble (:class:`DeepEnsemble`) starts a chain whose steps see one batch
-    each (:class:`~mirth.samplers.StochasticMCLMC`). With ``preconditioned`` the dynamics run in
-    coordinates in which the noise of the gradients is isotropic; its bias would otherwise stay,
-    however small the steps. The published names are
+    each (:class:`~mirth.samplers.StochasticMCLMC`). The noise of the gradients turns the momentum,
+    in the directions in which it is strong more than in others, and that biases the draws. Three
+    things keep the bias small: with ``preconditioned`` the dynamics run in coordinates in which
+    the noise of all parameters has the same size; the momentum is ``refreshed`` in all directions
+    alike; and a step is so short that its noise turns the momentum by ``max_turn`` at most. The
+    published names are
 
-    ================= ================== ================ ===========
-    name              ``preconditioned`` step_size_rule   guarded
-    ================= ================== ================ ===========
-    ``smile-naive``   False              fixed            False
-    ``smile``         False              energy           True
-    ``psmile-naive``  True               fixed            False
-    ``psmile``        True               energy           True
-    ================= ================== ================ ===========
+    ================= ================== ================ =========== ===========
+    name              ``preconditioned`` step_size_rule   guarded     refreshed
+    ================= ================== ================ =========== ===========
+    ``smile-naive``   False              fixed            False       False
+    ``smile``         False              energy           True        True
+    ``psmile-naive``  True               fixed            False       False
+    ``psmile``        True               energy           True        True
+    ================= ================== ================ =========== ===========
 
     Parameters
     ----------
@@ -84,9 +90,21 @@ class SMILE(Configurable):
         Let the noise scale precondition the dynamics.
     noise_memory : float, default=100
         Gradients that the noise scale remembers.
+    refreshed : bool, default=True
+        Refresh the momentum in all directions alike; False leaves it to the noise of the
+        gradients, as the paper does.
     L : float, optional
-        Decoherence length of an additional refreshment of the momentum, in units of the scaled
-        position; None leaves it to the noise of the gradients.
+        Decoherence length of the refreshment, in units of the scaled position. None learns it from
+        the noise: ``L_factor`` times :math:`d / (\epsilon \sigma^2)`, with the step size
+        :math:`\epsilon`, d parameters and the root mean square :math:`\sigma` of the gradient's
+        noise.
+    L_factor : float, default=1.0
+        Factor of a learnt L: a smaller one makes the noise matter less, and the chains slower.
+    max_turn : float, optional, default=0.2
+        Largest turn of the momentum by the noise of a step, in radians: step sizes that a rule
+        learns are at most max_turn :math:`\sqrt d / \sigma`. None bounds nothing.
+    batch_order : {"epochs", "sweeps", "replacement"}, default="epochs"
+        Order of the rows, for data in memory (:class:`~mirth.data.EpochBatches`).
     integrator : {"leapfrog", "mclachlan", "velocity", "stale"}, default="leapfrog"
         Scheme, with 1, 2, 3 and 2 gradients of a batch per step.
     probe_every : int, default=10
@@ -94,7 +112,8 @@ class SMILE(Configurable):
         ``mclachlan``).
     published : bool, default=False
         Control the energy error as the released code does, for comparison: ``integrator="stale"``,
-        ``step_size_rule="quantiles"`` (unless it is "fixed"), log densities compared across
+        ``step_size_rule="quantiles"`` (unless it is "fixed"), no refreshment and no bound of the
+        turn, log densities compared across
         batches, its statistics and noise scale, resets that keep the gradient of the rejected point
         and stop the momentum, and an adaptation that goes on while sampling. ``probe_every`` and
         ``noise_memory`` do not apply.
@@ -131,6 +150,8 @@ class SMILE(Configurable):
         "batch_size": COUNT,
         "step_size": POSITIVE,
         "L": POSITIVE_OR_NONE,
+        "L_factor": POSITIVE,
+        "max_turn": POSITIVE_OR_NONE,
         "energy_variance_start": POSITIVE,
         "energy_variance_end": POSITIVE,
         "noise_memory": Range(low=1, low_open=True),
@@ -153,7 +174,11 @@ class SMILE(Configurable):
     beta: float = 0.01
     preconditioned: bool = True
     noise_memory: float = 100.0
+    refreshed: bool = True
     L: float | None = None
+    L_factor: float = 1.0
+    max_turn: float | None = 0.2
+    batch_order: str = "epochs"
     integrator: str = "leapfrog"
     probe_every: int = 10
     published: bool = False
@@ -168,9 +193,14 @@ class SMILE(Configurable):
         check_flag("use_validation_rows", self.use_validation_rows, or_none=True)
         check_ranges(self, self.RANGES)
         check_name("integrator", self.integrator, list(STOCHASTIC_SCHEMES))
+        check_name("batch_order", self.batch_order, BATCH_ORDERS)
         check_name("step_size_rule", self.step_size_rule, STEP_SIZE_RULES)
         check_name("unhealthy_chains", self.unhealthy_chains, POLICIES)
+        check_flag("refreshed", self.refreshed)
         check_flag("published", self.published)
+        if self.L is not None and (self.published or not self.refreshed):
+            why = "published=True" if self.published else "refreshed=False"
+            raise ValueError(f"{why} has no decoherence length; leave out L={self.L!r}.")
         if self.published and self.integrator not in ("leapfrog", "stale"):
             raise ValueError(
                 f"published=True has the integrator 'stale'; leave out integrator="
@@ -194,7 +224,10 @@ class SMILE(Configurable):
             build, guard, scheme = ReleasedNoisyEnergy, ReleasedGuard(*numbers), "stale"
             if rule == "energy":
                 rule = "quantiles" if self.guarded else "fixed"
-        L = math.inf if self.L is None else float(self.L)
+        is_refreshed = self.refreshed and not self.published
+        learns_L = self.L is None and is_refreshed
+        # Infinite until it is learnt; as an array, for a kernel that refreshes its momentum.
+        L: Any = jnp.array(jnp.inf) if learns_L else self.L or math.inf
         adaptation = build(
             kernel=StochasticMCLMC(self.step_size, L, integrator=scheme),
             num_steps=self.n_warmup,
@@ -204,6 +237,8 @@ class SMILE(Configurable):
             preconditioned=self.preconditioned,
             noise_memory=self.noise_memory,
             probe_every=self.probe_every,
+            max_turn=None if self.published or rule == "fixed" else self.max_turn,
+            L_factor=self.L_factor if learns_L else None,
         )
         return Recipe(
             adaptation=adaptation,
@@ -211,6 +246,7 @@ class SMILE(Configurable):
             n_thinning=self.n_thinning,
             batch_size=self.batch_size,
             use_validation_rows=problem.joins_validation(self.use_validation_rows),
+            batch_order=self.batch_order,
             unhealthy_chains=self.unhealthy_chains,
         )
 
