@@ -160,7 +160,8 @@ def test_memory_does_not_grow_with_the_rows(
     assert large > 3.5 * whole
     # The numbers of rows are multiples of the block, so that both have the same blocks.
     few, many = (temporary_bytes(model, params, n, 2000) for n in (10_000, 40_000))
-    assert many == few < whole / 4
+    # But for the sum of each block, with a copy: 20 in place of 5.
+    assert few <= many <= few + 2 * 4 * 15 and many < whole / 4
 
 
 @pytest.mark.parametrize("hidden", [(16, 16, 16), (64, 64)])
