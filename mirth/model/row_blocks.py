@@ -205,7 +205,8 @@ def _value_and_gradient(
         (_, terms), gradient = value_and_grad(params, block(i))
         return jax.tree.map(jnp.add, total, gradient), terms
 
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
+    like = jax.eval_shape(lambda i: value_and_grad(params, block(i))[1], 0)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
     gradient, terms = jax.lax.scan(add, zeros, jnp.arange(num_blocks))
     return (jnp.sum(terms), terms.ravel()), gradient
 
