@@ -49,8 +49,8 @@ class Posterior:
         computed one, with mini-batches every ``probe_every``-th. Chains on mini-batches have
         ``batch_logdensity`` in place of ``logdensity``: by the batch that the kernel looked at
         last, at the place where it did, scaled to all rows. Its noise is of the size of all rows
-        over the root of the batch's, so it tells nothing of how good a draw is. Of ``SGLD`` both are
-        where the last step began.
+        over the root of the batch's, so it tells nothing of how good a draw is. ``SGLD`` gives
+        either where its last step began.
     start : pytree of NumPy arrays
         The ensemble that the chains started from, leading axis (chains,).
     warm_start : WarmStartReport
