@@ -16,7 +16,10 @@ Key: TypeAlias = jax.Array
 """A typed JAX key, from ``jax.random.key``."""
 
 LogDensityFn: TypeAlias = Callable[[Any], Float[Array, ""]]
-"""An unnormalised log density: position -> scalar. All that a sampler ever sees of a model."""
+"""An unnormalised log density: position -> scalar. All that a sampler ever sees of a model.
+
+It may have a method ``with_terms(position) -> (scalar, vector)``, whose vector sums up to the
+scalar: differences of large log densities are then taken term by term (``samplers/energy.py``)."""
 
 
 class Batch(NamedTuple):

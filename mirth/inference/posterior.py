@@ -45,7 +45,12 @@ class Posterior:
         (:class:`~mirth.core.stored.StoredArray`) and are read where they are indexed.
     sample_stats : dict of arrays of shape (chains, draws)
         ``logdensity``, ``energy_change``, ``diverging`` (reverted steps since the draw before),
-        ``step_size``; empty for a deep ensemble.
+        ``step_size``; empty for a deep ensemble. The energy error is that of the last step that
+        computed one, with mini-batches every ``probe_every``-th. Chains on mini-batches have
+        ``batch_logdensity`` in place of ``logdensity``: by the batch that the kernel looked at
+        last, at the place where it did, scaled to all rows. Its noise is of the size of all rows
+        over the root of the batch's, so it tells nothing of how good a draw is. ``SGLD`` gives
+        either where its last step began.
     start : pytree of NumPy arrays
         The ensemble that the chains started from, leading axis (chains,).
     warm_start : WarmStartReport

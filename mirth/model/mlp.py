@@ -20,6 +20,7 @@ from mirth.core.types import Key, Params, is_table
 from mirth.core.validation import COUNT, Range, check_name, check_ranges
 from mirth.model import cpu_kernel
 from mirth.model.likelihoods import Likelihood
+from mirth.model.terms import ROWS_PER_TERM, group_sums
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -140,9 +141,13 @@ class MLP:
         x: Float[Array, "data features"],
         y: Shaped[Array, "data ..."],
         weights: Float[Array, " data"] | None,
-    ) -> Float[Array, ""]:
-        """Sum over rows of the weighted log likelihood, with a derivative rule of its own."""
-        return _sum_log_likelihood(self, likelihood, params, shared, x, y, weights)
+        rows_per_term: int = ROWS_PER_TERM,
+    ) -> tuple[Float[Array, ""], Float[Array, " terms"]]:
+        """Sum over rows of the weighted log likelihood, and over groups of rows.
+
+        The sum has a derivative rule of its own; no derivative passes through the groups.
+        """
+        return _sum_log_likelihood(self, likelihood, rows_per_term, params, shared, x, y, weights)
 
     def _forward(
         self, params: Params, h: Float[Array, "features data"]
@@ -169,46 +174,51 @@ def _value_and_slope(act: Callable[[Array], Array], z: Array) -> tuple[Array, Ar
 
 def _likelihood_of_outputs(
     likelihood: Likelihood,
+    rows_per_term: int,
     outputs: tuple[Float[Array, " data"], ...],
     shared: Float[Array, " shared"],
     y: Shaped[Array, "data ..."],
     weights: Float[Array, " data"] | None,
-) -> Float[Array, ""]:
-    """Sum the log likelihood of outputs given one array per output.
+) -> tuple[Float[Array, ""], Float[Array, " terms"]]:
+    """Sum the log likelihood of outputs given one array per output, of all rows and of groups.
 
     XLA sees through the stack, so a likelihood that takes ``outputs[..., 0]`` reads one row of
     the last layer; a transposition of the whole array is carried out, and its gradient padded.
     """
     tiled = [jnp.broadcast_to(scalar, y.shape[:1]) for scalar in shared]
     log_prob = likelihood.log_prob(jnp.stack([*outputs, *tiled], axis=-1), y)
-    return jnp.sum(log_prob if weights is None else weights * log_prob)
+    weighted = log_prob if weights is None else weights * log_prob
+    return jnp.sum(weighted), group_sums(weighted, rows_per_term)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _sum_log_likelihood(
     network: MLP,
     likelihood: Likelihood,
+    rows_per_term: int,
     params: Params,
     shared: Float[Array, " shared"],
     x: Float[Array, "data features"],
     y: Shaped[Array, "data ..."],
     weights: Float[Array, " data"] | None,
-) -> Float[Array, ""]:
+) -> tuple[Float[Array, ""], Float[Array, " terms"]]:
     """Summed log likelihood: the seam for a compiled kernel. Nothing outside knows the inside."""
-    outputs = network._forward(params, x.T)[-1]
-    return _likelihood_of_outputs(likelihood, tuple(outputs), shared, y, weights)
+    outputs = tuple(network._forward(params, x.T)[-1])
+    _, terms = _likelihood_of_outputs(likelihood, rows_per_term, outputs, shared, y, weights)
+    return jnp.sum(terms), terms
 
 
 def _value_and_gradient(
     network: MLP,
     likelihood: Likelihood,
+    rows_per_term: int,
     params: Params,
     shared: Float[Array, " shared"],
     x: Float[Array, "data features"],
     y: Shaped[Array, "data ..."],
     weights: Float[Array, " data"] | None,
-) -> tuple[Float[Array, ""], Any]:
-    """Forward rule: the value, and the gradient as the only residual.
+) -> tuple[tuple[Float[Array, ""], Float[Array, " terms"]], Any]:
+    """Forward rule: the value and its terms, and the gradient as the only residual.
 
     The output is a scalar, so its gradient can be finished in the forward rule and the backward
     rule has only to scale it. On a CPU a compiled kernel does both passes, if it can.
@@ -221,16 +231,18 @@ def _value_and_gradient(
     else:
         pre_activations = network._forward(params, inputs)
         outputs = pre_activations[-1]
-    value, (deltas, shared_gradient) = jax.value_and_grad(_likelihood_of_outputs, argnums=(1, 2))(
-        likelihood, tuple(outputs), shared, y, weights
-    )
+    # The gradient is that of one sum over all rows; the value is that of the groups, so that XLA
+    # goes over the rows once.
+    (_, terms), (deltas, shared_gradient) = jax.value_and_grad(
+        _likelihood_of_outputs, argnums=(2, 3), has_aux=True
+    )(likelihood, rows_per_term, tuple(outputs), shared, y, weights)
     delta = jnp.stack(deltas)
     if is_compiled:
         gradient = cpu_kernel.backward(flat, kept, delta, widths, activation)
         gradients = cpu_kernel.unflatten(gradient, widths)
     else:
         gradients = _backward(params, inputs, pre_activations, delta, ACTIVATIONS[activation])
-    return value, (tuple(gradients), shared_gradient)
+    return (jnp.sum(terms), terms), (tuple(gradients), shared_gradient)
 
 
 def _backward(
@@ -257,10 +269,10 @@ def _backward(
 
 
 def _scale_gradient(
-    network: MLP, likelihood: Likelihood, gradients: Any, cotangent: Float[Array, ""]
+    network: MLP, likelihood: Likelihood, rows_per_term: int, gradients: Any, cotangents: Any
 ) -> tuple[Any, Any, None, None, None]:
     """Backward rule. Data are constants here: their cotangents are zero."""
-    params_bar, shared_bar = jax.tree.map(lambda g: cotangent * g, gradients)
+    params_bar, shared_bar = jax.tree.map(lambda g: cotangents[0] * g, gradients)
     return params_bar, shared_bar, None, None, None
 
 

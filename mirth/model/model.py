@@ -14,6 +14,7 @@ from mirth.core.types import Batch, Key, Params
 from mirth.model.likelihoods import Likelihood
 from mirth.model.network import Network, SumsLogLikelihood
 from mirth.model.priors import NormalPrior, Prior
+from mirth.model.terms import ROWS_PER_TERM, group_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,13 +177,45 @@ class Model:
 
     def log_likelihood(self, params: Params, batch: Batch) -> Float[Array, ""]:
         """Sum over rows of the weighted log likelihood."""
+        return self.split_log_likelihood(params, batch)[0]
+
+    def split_log_likelihood(
+        self, params: Params, batch: Batch, rows_per_term: int = ROWS_PER_TERM
+    ) -> tuple[Float[Array, ""], Float[Array, " terms"]]:
+        """Sum over rows of the weighted log likelihood, and over groups of rows.
+
+        Differences of the groups' sums keep the digits that one large sum has lost. The sum is what
+        is to be differentiated; through the groups of an :class:`MLP` no derivative passes.
+
+        Parameters
+        ----------
+        params : dict
+            Parameters, as from :meth:`init`.
+        batch : Batch
+            Rows.
+        rows_per_term : int, default=4096
+            Rows of a group; the last one may have fewer.
+
+        Returns
+        -------
+        sum : scalar array
+            As :meth:`log_likelihood`.
+        terms : array of shape (ceil(rows / rows_per_term),)
+            Sums of the groups.
+        """
         if isinstance(self.network, SumsLogLikelihood):
-            shared = params.get("shared", jnp.zeros(0))
             return self.network.sum_log_likelihood(
-                self.likelihood, self._weights(params), shared, batch.x, batch.y, batch.weights
+                self.likelihood,
+                self._weights(params),
+                params.get("shared", jnp.zeros(0)),
+                batch.x,
+                batch.y,
+                batch.weights,
+                rows_per_term,
             )
         log_prob = self.log_prob(params, batch)
-        return jnp.sum(log_prob if batch.weights is None else batch.weights * log_prob)
+        weighted = log_prob if batch.weights is None else batch.weights * log_prob
+        return jnp.sum(weighted), group_sums(weighted, rows_per_term)
 
     def log_density(
         self, params: Params, batch: Batch, data_size: int | None = None

@@ -26,7 +26,7 @@ class Network(Protocol):
 
 @runtime_checkable
 class SumsLogLikelihood(Protocol):
-    """A network that knows a faster way to the summed log likelihood of all rows."""
+    """A network that knows a faster way to the summed log likelihood of rows."""
 
     def sum_log_likelihood(
         self,
@@ -36,8 +36,9 @@ class SumsLogLikelihood(Protocol):
         x: Float[Array, "data ..."],
         y: Shaped[Array, "data ..."],
         weights: Float[Array, " data"] | None,
-    ) -> Float[Array, ""]:
-        """Sum over rows of the weighted log likelihood."""
+        rows_per_term: int,
+    ) -> tuple[Float[Array, ""], Float[Array, " terms"]]:
+        """Sum over rows of the weighted log likelihood, and over groups of rows; see Model."""
         ...
 
 

@@ -17,7 +17,8 @@ from mirth.model import cpu_kernel
 from mirth.model.mlp import MLP
 from mirth.model.model import Model
 
-LogLikelihood = Callable[[Params, Batch], Float[Array, ""]]
+Split = tuple[Float[Array, ""], Float[Array, " terms"]]
+LogLikelihood = Callable[[Params, Batch], Split]
 
 # Rows of a block are a multiple of this where there are enough: whole vector registers.
 _ALIGNMENT = 16
@@ -26,20 +27,22 @@ _PRODUCTS = ("dot_general", "conv_general_dilated")
 
 def in_row_blocks(
     log_likelihood: LogLikelihood, params: Params, batch: Batch, block_size: int | None
-) -> Float[Array, ""]:
+) -> Split:
     r"""Sum a log likelihood over blocks of rows.
 
     .. math:: \ell(\theta) = \sum_b \ell_b(\theta), \quad
               \nabla \ell(\theta) = \sum_b \nabla \ell_b(\theta)
 
     The value and the gradient of a block are computed together and added up, so only the gradient
-    outlives the block. The result is that of all rows at once, to rounding. It has a derivative
-    rule of its own: it can be differentiated once, with respect to ``params``.
+    outlives the block. The result is that of all rows at once, to rounding. The sum has a
+    derivative rule of its own: it can be differentiated once, with respect to ``params``; no
+    derivative passes through the terms.
 
     Parameters
     ----------
     log_likelihood : callable
-        ``log_likelihood(params, batch)``: the weighted sum over the rows of a batch.
+        ``log_likelihood(params, batch)``: the weighted sum over the rows of a batch, and a vector
+        of the terms that it is the sum of, as :meth:`Model.split_log_likelihood` gives them.
     params : pytree
         Parameters.
     batch : Batch
@@ -49,16 +52,19 @@ def in_row_blocks(
 
     Returns
     -------
-    scalar array
+    sum : scalar array
         The sum.
+    terms : array of shape (terms,)
+        The terms of all blocks, in their order.
 
     Examples
     --------
     >>> def square_loss(slope, batch):
     ...     weights = 1.0 if batch.weights is None else batch.weights
-    ...     return -jnp.sum(weights * (batch.y - slope * batch.x[:, 0]) ** 2)
+    ...     terms = -weights * (batch.y - slope * batch.x[:, 0]) ** 2
+    ...     return jnp.sum(terms), terms
     >>> batch = Batch(jnp.arange(5.0)[:, None], jnp.ones(5))
-    >>> value = lambda slope, size: in_row_blocks(square_loss, slope, batch, size)
+    >>> value = lambda slope, size: in_row_blocks(square_loss, slope, batch, size)[0]
     >>> [[float(f(2.0, size)) for f in (value, jax.grad(value))] for size in (None, 2)]
     [[-85.0, -100.0], [-85.0, -100.0]]
     """
@@ -180,37 +186,36 @@ def _cutter(batch: Batch, rows: int) -> Callable[[Array], Batch]:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sum_of_blocks(
     log_likelihood: LogLikelihood, block_size: int, params: Params, batch: Batch
-) -> Float[Array, ""]:
+) -> Split:
     num_blocks, rows = equal_blocks(batch.y.shape[0], block_size)
     block = _cutter(batch, rows)
-
-    def add(i: Array, total: Array) -> Array:
-        return total + log_likelihood(params, block(i))
-
-    like = jax.eval_shape(lambda i: log_likelihood(params, block(i)), 0)
-    return jax.lax.fori_loop(0, num_blocks, add, jnp.zeros(like.shape, like.dtype))
+    terms = jax.lax.map(lambda i: log_likelihood(params, block(i))[1], jnp.arange(num_blocks))
+    return jnp.sum(terms), terms.ravel()
 
 
 def _value_and_gradient(
     log_likelihood: LogLikelihood, block_size: int, params: Params, batch: Batch
-) -> tuple[Float[Array, ""], Params]:
+) -> tuple[Split, Params]:
     """Forward rule: the output is a scalar, so its gradient is finished here, block by block."""
     num_blocks, rows = equal_blocks(batch.y.shape[0], block_size)
-    block, value_and_grad = _cutter(batch, rows), jax.value_and_grad(log_likelihood)
+    block = _cutter(batch, rows)
+    value_and_grad = jax.value_and_grad(log_likelihood, has_aux=True)
 
-    def add(i: Array, total: Any) -> Any:
-        return jax.tree.map(jnp.add, total, value_and_grad(params, block(i)))
+    def add(total: Params, i: Array) -> tuple[Params, Array]:
+        (_, terms), gradient = value_and_grad(params, block(i))
+        return jax.tree.map(jnp.add, total, gradient), terms
 
-    like = jax.eval_shape(lambda i: value_and_grad(params, block(i)), 0)
+    like = jax.eval_shape(lambda i: value_and_grad(params, block(i))[1], 0)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
-    return jax.lax.fori_loop(0, num_blocks, add, zeros)
+    gradient, terms = jax.lax.scan(add, zeros, jnp.arange(num_blocks))
+    return (jnp.sum(terms), terms.ravel()), gradient
 
 
 def _scale_gradient(
-    log_likelihood: LogLikelihood, block_size: int, gradient: Params, cotangent: Float[Array, ""]
+    log_likelihood: LogLikelihood, block_size: int, gradient: Params, cotangents: Any
 ) -> tuple[Params, None]:
     """Backward rule. Data are constants here: their cotangents are zero."""
-    return jax.tree.map(lambda g: cotangent * g, gradient), None
+    return jax.tree.map(lambda g: cotangents[0] * g, gradient), None
 
 
 _sum_of_blocks.defvjp(_value_and_gradient, _scale_gradient)

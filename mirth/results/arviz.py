@@ -19,7 +19,8 @@ from mirth.results._checks import check_posterior
 if TYPE_CHECKING:
     import xarray as xr
 
-# What ArviZ calls what samplers of mirth report.
+# What ArviZ calls what samplers of mirth report. The log density of a batch keeps its name: as "lp"
+# its noise would pass for movement.
 _STATS = {"logdensity": "lp", "energy_change": "energy_error"}
 
 
@@ -43,6 +44,9 @@ def to_arviz(
     ``posterior_predictive``  ``y``               chain, draw, row
     ``observed_data``         ``y``               row
     ========================  ==================  ==============================================
+
+    ``lp`` is the log density of each draw. A stochastic chain knows it by a batch only: it has
+    ``batch_logdensity`` in its place (:class:`~mirth.Posterior`).
 
     ``mean`` is the predictive mean of each draw, for classes their probabilities. It is where
     chains can agree: weights of different chains lie in different modes, so that their R-hat over

@@ -68,10 +68,12 @@ class StepInfo(NamedTuple):
     Parameters
     ----------
     logdensity : scalar
-        Log density at the new position; of a stochastic kernel by the batch it last looked at.
+        Log density at the new position; of a stochastic kernel by the batch it last looked at,
+        where it did.
     energy_change : scalar
         Energy error Delta E of the deterministic part; 0 for a reverted step, and where a kernel
-        has no energy or was not asked for it.
+        has no energy or was not asked for it. Once an adaptation has learnt from the step, that of
+        the last step that was asked.
     step_size : scalar
         Step size of the step; NaN where a kernel has none.
     is_divergent : bool scalar

@@ -27,12 +27,15 @@ References
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from mirth.core.trees import tree_dot, tree_norm, tree_size
 from mirth.core.types import LogDensityFn
+from mirth.samplers.energy import Evaluated, value_and_grad
 
 _B = 0.1931833275037836
 SCHEMES: dict[str, tuple[float, ...]] = {
@@ -111,6 +114,28 @@ def update_velocity(
     return turned, (dimension - 1) * (delta + log_ratio)
 
 
+class Integrated(NamedTuple):
+    """Where one step of the deterministic dynamics has led.
+
+    Parameters
+    ----------
+    position, momentum : pytree
+        Position x and unit momentum u.
+    evaluated : Evaluated
+        Log density at the position.
+    gradient : pytree
+        Gradient of the log density with respect to the position.
+    kinetic_change : scalar
+        Sum of the kinetic energy changes of all velocity updates.
+    """
+
+    position: PyTree
+    momentum: PyTree
+    evaluated: Evaluated
+    gradient: PyTree
+    kinetic_change: Float[Array, ""]
+
+
 def integrate(
     scheme: str,
     logdensity_fn: LogDensityFn,
@@ -119,7 +144,7 @@ def integrate(
     gradient: PyTree,
     step_size: Float[Array, ""],
     scale: PyTree | Float[Array, ""],
-) -> tuple[PyTree, PyTree, Float[Array, ""], PyTree, Float[Array, ""]]:
+) -> Integrated:
     r"""Integrate one step of the deterministic dynamics.
 
     Parameters
@@ -137,14 +162,13 @@ def integrate(
 
     Returns
     -------
-    position, momentum, logdensity, gradient
-        The new point; the gradient is with respect to x.
-    kinetic_change : scalar
-        Sum of the kinetic energy changes of all velocity updates.
+    Integrated
+        The new point, and the change of the kinetic energy.
     """
     coefficients = SCHEMES[scheme]
     scale = spread_scale(scale, position)
-    logdensity = kinetic_change = jnp.zeros((), jnp.result_type(*jax.tree.leaves(position)))
+    kinetic_change = jnp.zeros((), jnp.result_type(*jax.tree.leaves(position)))
+    evaluated = Evaluated(kinetic_change)
     for i, coefficient in enumerate(coefficients):
         interval = coefficient * step_size
         if i % 2 == 0:
@@ -153,8 +177,8 @@ def integrate(
             kinetic_change = kinetic_change + change
         else:
             position = move(position, momentum, scale, interval)
-            logdensity, gradient = jax.value_and_grad(logdensity_fn)(position)
-    return position, momentum, logdensity, gradient, kinetic_change
+            evaluated, gradient = value_and_grad(logdensity_fn, position)
+    return Integrated(position, momentum, evaluated, gradient, kinetic_change)
 
 
 def spread_scale(scale: PyTree | Float[Array, ""], position: PyTree) -> PyTree:

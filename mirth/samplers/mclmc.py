@@ -24,6 +24,7 @@ from mirth.core.trees import (
 from mirth.core.types import Key, LogDensityFn
 from mirth.core.validation import check_name
 from mirth.samplers.adaptation import StepInfo
+from mirth.samplers.energy import Evaluated, logdensity_change, value_and_grad
 from mirth.samplers.integrators import SCHEMES, gradients_per_step, integrate
 
 
@@ -40,12 +41,15 @@ class MCLMCState(NamedTuple):
         Log density at the position.
     gradient : pytree
         Gradient of the log density at the position.
+    terms : array of shape (terms,), or None
+        What the log density at the position is the sum of; None for a plain function.
     """
 
     position: PyTree
     momentum: PyTree
     logdensity: Float[Array, ""]
     gradient: PyTree
+    terms: Float[Array, " terms"] | None = None
 
 
 class MCLMC(eqx.Module):
@@ -57,7 +61,10 @@ class MCLMC(eqx.Module):
 
     discretised as refresh, integrator step, refresh, with the energy error
 
-    .. math:: \Delta E = \Delta K - \log p(x') + \log p(x).
+    .. math:: \Delta E = \Delta K - \log p(x') + \log p(x),
+
+    whose difference of log densities is taken term by term where ``logdensity_fn`` has a method
+    ``with_terms(position) -> (scalar, vector)`` that gives them.
 
     Its step-size, decoherence length and scale are leaves: new values compile nothing anew.
 
@@ -120,7 +127,8 @@ class MCLMC(eqx.Module):
 
     def init(self, position: PyTree, logdensity_fn: LogDensityFn, key: Key) -> MCLMCState:
         """Start at a position with a random direction."""
-        return MCLMCState(*start(position, logdensity_fn, key))
+        momentum, evaluated, gradient = start(position, logdensity_fn, key)
+        return MCLMCState(position, momentum, evaluated.logdensity, gradient, evaluated.terms)
 
     def step(
         self, key: Key, state: MCLMCState, logdensity_fn: LogDensityFn
@@ -128,7 +136,7 @@ class MCLMC(eqx.Module):
         """Take one step; a proposal that is not finite anywhere is reverted as a whole."""
         before, after = tree_normal(key, state.momentum, 2)
         momentum = refresh_momentum(state.momentum, before, self.step_size / 2, self.L)
-        position, momentum, logdensity, gradient, kinetic_change = integrate(
+        position, momentum, evaluated, gradient, kinetic_change = integrate(
             self.integrator,
             logdensity_fn,
             state.position,
@@ -138,9 +146,10 @@ class MCLMC(eqx.Module):
             self.scale,
         )
         # The difference first: both log densities are large, their difference is not.
-        energy_change = kinetic_change - (logdensity - state.logdensity)
+        change = logdensity_change(Evaluated(state.logdensity, state.terms), evaluated)
+        energy_change = kinetic_change - change
         momentum = refresh_momentum(momentum, after, self.step_size / 2, self.L)
-        proposal = MCLMCState(position, momentum, logdensity, gradient)
+        proposal = MCLMCState(position, momentum, evaluated.logdensity, gradient, evaluated.terms)
         is_finite = tree_all_finite(proposal, energy_change)
         # The noise of the rejected refreshment has not been used for anything that is kept.
         fallback = state._replace(momentum=normalise(after))
@@ -170,8 +179,8 @@ def check_settings(integrator: str, schemes: Mapping[str, Any], **lengths: Any) 
 
 def start(
     position: PyTree, logdensity_fn: LogDensityFn, key: Key
-) -> tuple[PyTree, PyTree, Float[Array, ""], PyTree]:
-    """Give position, random direction, log density and gradient.
+) -> tuple[PyTree, Evaluated, PyTree]:
+    """Give a random direction, the log density and its gradient.
 
     Raises
     ------
@@ -183,9 +192,9 @@ def start(
             f"position has {tree_size(position)} dimension; microcanonical dynamics need at "
             "least 2, because the momentum has unit length."
         )
-    logdensity, gradient = jax.value_and_grad(logdensity_fn)(position)
+    evaluated, gradient = value_and_grad(logdensity_fn, position)
     (noise,) = tree_normal(key, position, 1)
-    return position, normalise(noise), logdensity, gradient
+    return normalise(noise), evaluated, gradient
 
 
 def refresh_momentum(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -47,12 +46,15 @@ class NoisyEnergyState(NamedTuple):
         Moments of the energy error.
     noise_level : scalar
         Noise of a coordinate's gradient where the dynamics run; 0 until it is known.
+    energy_change : scalar
+        Energy error of the last step that computed it; 0 if that step was undone.
     """
 
     tuner: TunerState
     noise: NoiseScale
     guard: GuardState
     noise_level: Float[Array, ""]
+    energy_change: Float[Array, ""]
 
 
 class Probing(eqx.Module):
@@ -141,7 +143,8 @@ class NoisyEnergy(ThreePhases):
         L = jnp.asarray(self.kernel.L, float)
         tuner = self.tuner.with_settings(tuner, tuner.sampler.step_size, L)
         guard = self.guard or EnergyGuard()
-        return NoisyEnergyState(tuner, self._init_noise(position), guard.init(), jnp.zeros(()))
+        noise, zero = self._init_noise(position), jnp.zeros(())
+        return NoisyEnergyState(tuner, noise, guard.init(), zero, zero)
 
     def sampler(self, state: Any, moment: Moment) -> Probing:
         """Give the kernel with its present numbers."""
@@ -153,7 +156,8 @@ class NoisyEnergy(ThreePhases):
         self, key: Key, state: Any, before: Any, after: Any, info: StepInfo, moment: Moment
     ) -> tuple[Any, Any, StepInfo]:
         """Judge the energy error; while tuning, all that is tuned learns from the step."""
-        is_probe = (moment.num_steps % self.every == 0) & ~info.is_divergent
+        is_asked = moment.num_steps % self.every == 0
+        is_probe = is_asked & ~info.is_divergent
         is_learning = self._is_learning(moment)
         after, guard, factor, is_reset = self._guarded(
             key, state.guard, (before, after), info.energy_change, is_probe, is_learning
@@ -170,10 +174,12 @@ class NoisyEnergy(ThreePhases):
             )
             sampler = eqx.tree_at(lambda s: s.scale, tuner.sampler, scale)
             tuner = tuner._replace(sampler=sampler)
-        # So that the mean square over all steps is that over the probes.
-        energy_change = jnp.where(is_reset, 0.0, info.energy_change) * math.sqrt(self.every)
-        info = info._replace(energy_change=energy_change)
-        return NoisyEnergyState(tuner, noise, guard, level), after, info
+        # Kept until the next one: so every draw has an energy error, and the mean square over all
+        # steps is that over the steps that computed it.
+        found = jnp.where(is_reset, 0.0, info.energy_change)
+        energy_change = jnp.where(is_asked, found, state.energy_change)
+        info = info._replace(logdensity=after.logdensity, energy_change=energy_change)
+        return NoisyEnergyState(tuner, noise, guard, level, energy_change), after, info
 
     def _is_learning(self, moment: Moment) -> Bool[Array, ""]:
         """Learn in the warm-up only."""

@@ -31,6 +31,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mirth.core.trees import tree_all_finite, tree_normal, tree_select
 from mirth.core.types import Key, LogDensityFn
 from mirth.samplers.adaptation import StepInfo
+from mirth.samplers.energy import Evaluated, evaluate, logdensity_change, value_and_grad
 from mirth.samplers.integrators import SCHEMES, integrate, move, spread_scale, update_velocity
 from mirth.samplers.mclmc import check_settings, normalise, refresh_momentum, start
 
@@ -46,7 +47,8 @@ class StochasticState(NamedTuple):
     position, momentum : pytree
         Position theta and unit momentum u.
     logdensity : scalar
-        Log density at the position by the last batch.
+        Log density by the batch of the last step that computed its energy error, at the end of that
+        step: with ``is_probe`` always on, at the position by the last batch.
     gradient : pytree
         Gradient of the last batch, where it was evaluated last; ``stale`` starts from it, the noise
         scale learns from it.
@@ -129,7 +131,8 @@ class StochasticMCLMC(eqx.Module):
 
     def init(self, position: PyTree, logdensity_fn: LogDensityFn, key: Key) -> StochasticState:
         """Start at a position with a random direction."""
-        return StochasticState(*start(position, logdensity_fn, key))
+        momentum, evaluated, gradient = start(position, logdensity_fn, key)
+        return StochasticState(position, momentum, evaluated.logdensity, gradient)
 
     def step(
         self,
@@ -188,10 +191,11 @@ class StochasticMCLMC(eqx.Module):
     ) -> tuple[StochasticState, Float[Array, ""]]:
         """McLachlan's scheme from the velocity on; the log densities come with the gradients."""
         if self.integrator == "stale":
-            first, gradient = state.logdensity, state.gradient
+            # Without its terms: those of another batch are other rows.
+            first, gradient = Evaluated(state.logdensity), state.gradient
         else:
-            first, gradient = jax.value_and_grad(logdensity_fn)(state.position)
-        position, momentum, logdensity, gradient, kinetic_change = integrate(
+            first, gradient = value_and_grad(logdensity_fn, state.position)
+        position, momentum, last, gradient, kinetic_change = integrate(
             "mclachlan",
             logdensity_fn,
             state.position,
@@ -200,8 +204,8 @@ class StochasticMCLMC(eqx.Module):
             self.step_size,
             self.scale,
         )
-        proposal = StochasticState(position, momentum, logdensity, gradient)
-        return proposal, kinetic_change - (logdensity - first)
+        proposal = StochasticState(position, momentum, last.logdensity, gradient)
+        return proposal, kinetic_change - logdensity_change(first, last)
 
     def _position_first(
         self,
@@ -225,8 +229,8 @@ class StochasticMCLMC(eqx.Module):
                 kinetic_change = kinetic_change + change
 
         def ends() -> tuple[Array, Array]:
-            first, last = logdensity_fn(state.position), logdensity_fn(position)
-            return last, kinetic_change - (last - first)
+            first, last = (evaluate(logdensity_fn, at) for at in (state.position, position))
+            return last.logdensity, kinetic_change - logdensity_change(first, last)
 
         logdensity, energy_change = jax.lax.cond(
             is_probe, ends, lambda: (state.logdensity, jnp.zeros_like(kinetic_change))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import warnings
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import mirth
 from mirth.estimators import BNNClassifier, BNNRegressor
+from mirth.results.arviz import _sample_stats
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -43,6 +45,14 @@ def test_groups_and_dimensions(tree: Any, regressor: BNNRegressor, table: Table)
     rows = tree["posterior"]["mean_row"].to_numpy()
     mean = tree["posterior"]["mean"].mean(("chain", "draw"))
     np.testing.assert_allclose(mean, dist.mean()[rows], rtol=1e-6)
+
+
+def test_the_log_density_of_a_batch_is_not_called_lp(regressor: BNNRegressor) -> None:
+    posterior = regressor.posterior_
+    stats = dict(posterior.sample_stats)
+    stats["batch_logdensity"] = stats.pop("logdensity")
+    names = set(_sample_stats(dataclasses.replace(posterior, sample_stats=stats)))
+    assert "batch_logdensity" in names and "lp" not in names
 
 
 def test_predictive_targets_belong_to_their_draws(tree: Any, table: Table) -> None:

@@ -16,6 +16,7 @@ from mirth.core.stored import StoredArray
 from mirth.inference.chains.chains import Chains, standard_error
 from mirth.inference.chains.programs import ChainPrograms
 from mirth.inference.run import reviews, stages
+from mirth.inference.run.health import HealthPolicy, HealthRecord
 from mirth.results import diagnostics
 from mirth.samplers import MCLMC, MILETuner, ThreePhases
 from tests.inference.test_budget import Heard
@@ -113,11 +114,10 @@ def test_a_chain_that_begins_anew_recovers(
     """The second time its start is a good one: the chain is taken, the others are as before."""
     init = Chains.init
 
-    def cured(self: Any, purpose: Any = None, number: int = 0) -> Any:
-        if number:
+    def cured(self: Any, restarts: Any = None) -> Any:
+        if restarts is not None:
             self.flat[1] = self.flat[0]
-            return init(self, purpose, number)
-        return init(self)
+        return init(self, restarts)
 
     monkeypatch.setattr(Chains, "init", cured)
     posterior = run(**OPTIONS | {"n_warmup": 100}, unhealthy_chains="restart")
@@ -129,6 +129,40 @@ def test_a_chain_that_begins_anew_recovers(
     for k in (0, 2):
         np.testing.assert_array_equal(posterior.positions()[k], kept.positions()[k])
     assert (posterior.positions()[1] != posterior.positions()[0]).any()
+
+
+def test_every_restart_of_a_chain_has_keys_of_its_own(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They had the number of restarts of whichever chain had most: two of one chain could agree."""
+    seen: list[Chains] = []
+    init = stages.ChainRun.__init__
+    monkeypatch.setattr(
+        stages.ChainRun,
+        "__init__",
+        lambda self, c, report: (seen.append(c), init(self, c, report))[0],
+    )
+    run(**OPTIONS)
+    (chains,) = seen
+    chains.flat = np.repeat(chains.flat[:1], 3, axis=0)  # so that only keys tell chains apart
+
+    def follow(*restarted: tuple[int, ...]) -> list[tuple[Any, Any]]:
+        """Give momenta and keys of the rows after each review that puts chains back."""
+        policy = HealthPolicy("restart", chains, HealthRecord.new(3))
+        state, found = chains.init(), []
+        for sick in restarted:
+            verdicts = [ChainVerdict.FROZEN if k in sick else ChainVerdict.MOVED for k in range(3)]
+            state, _ = policy.apply(state, verdicts, "here", can_restart=True)
+            found.append((np.asarray(state.kernel.momentum)[:3], np.asarray(state.rows_key)[:3]))
+        return found
+
+    steps = follow((0, 1), (0,), (0,), (1,), (1,))
+    for part in (0, 1):
+        values = [step[part] for step in steps]
+        fresh = [values[n][0] for n in (0, 1, 2)] + [values[n][1] for n in (0, 3, 4)]
+        assert len(np.unique(fresh, axis=0)) == len(fresh)
+        # The first time is the first time, whatever has become of the others.
+        np.testing.assert_array_equal(follow((0,), (0,), (1,))[2][part][1], values[0][1])
 
 
 @pytest.mark.parametrize("policy", ["drop", "restart"])

@@ -12,8 +12,11 @@ import pytest
 from flat_arguments import in_groups
 
 import mirth
+from mirth.core.keys import Purpose
+from mirth.core.random import fold_in
 from mirth.inference import METHODS, Placement, Posterior, resolve_method
 from mirth.inference.chains.chains import Chains
+from mirth.inference.run.reviews import Reviews
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -100,6 +103,47 @@ def test_what_the_reports_say(smile: Callable[..., Posterior]) -> None:
     fixed = smile(step_size_rule="fixed")
     assert fixed.tuning is not None
     np.testing.assert_array_equal(fixed.tuning.step_size, np.float32(0.01))
+
+
+@pytest.mark.parametrize("integrator", ["leapfrog", "velocity"])
+def test_kept_energies_equal_recomputed_ones(
+    model: mirth.Model, data: mirth.Dataset, monkeypatch: pytest.MonkeyPatch, integrator: str
+) -> None:
+    """They were 0 but for every ``probe_every``-th step, and that one scaled."""
+    seen: dict[str, Any] = {}
+    begin = Reviews.begin_sampling
+
+    def keep(self: Any, state: Any) -> Any:
+        state = begin(self, state)
+        seen.update(chains=self.chains, state=jax.tree.map(np.array, state))
+        return state
+
+    monkeypatch.setattr(Reviews, "begin_sampling", keep)
+    settings = {"probe_every": 3, "guarded": False, "integrator": integrator}
+    method = mirth.SMILE(**(BASE | settings))
+    placement = Placement(tuple(jax.local_devices()[:1]), sequential=True)
+    posterior = mirth.infer(model, data, method, num_chains=1, run=mirth.Run(placement=placement))
+    chains = seen["chains"]
+    chain = jax.tree.map(lambda leaf: leaf[0], seen["state"])
+    key, step = chains.keys(Purpose.SAMPLING)[0], jax.jit(chains.programs.step)
+    every = 3 if integrator == "leapfrog" else 1
+    energies, logdensities = [], []
+    for n in range(8):
+        count = int(chain.num_steps)
+        rows_key = jax.random.wrap_key_data(chain.rows_key)
+        logdensity_fn = chains.programs.logdensity_fn(chains.shared, rows_key, count, n)
+        if count % every == 0:  # the first step of the sampling is the 61st
+            sampler = chain.adapted.tuner.sampler
+            _, said = sampler.step(fold_in(key, n), chain.kernel, logdensity_fn)
+        chain, _ = step(fold_in(key, n), chain, n, chains.shared)
+        np.testing.assert_allclose(posterior.positions()[0, n], chain.kernel.position, rtol=1e-4)
+        energies.append(float(said.energy_change))
+        logdensities.append(float(said.logdensity))
+    # Sums of ten rows of order one, scaled by four: a few hundred roundings of them at most.
+    stats = {name: values[0] for name, values in posterior.sample_stats.items()}
+    np.testing.assert_allclose(stats["energy_change"], energies, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(stats["batch_logdensity"], logdensities, rtol=1e-4)
+    assert len(set(energies)) == -(-8 // every) and np.abs(energies).max() > 0.01
 
 
 def test_draws_do_not_depend_on_devices(smile: Callable[..., Posterior]) -> None:

@@ -50,7 +50,7 @@ def with_and_without(monkeypatch, network, likelihood, num_rows, num_features, d
             jax.value_and_grad(
                 lambda p: network.sum_log_likelihood(
                     likelihood, p, jnp.zeros(0, dtype), x, y, weights
-                )
+                )[0]
             )
         )
         text = f.lower(params).as_text()
@@ -174,7 +174,7 @@ def test_kernel_keeps_numbers_that_are_none(monkeypatch):
     network = MLP((4, 4), num_outputs=2)
     x, y = jnp.ones((40, 3)), jnp.zeros(40)
     params = network.init(jax.random.key(0), x)
-    f = jax.jit(lambda p, x: network.sum_log_likelihood(Normal(), p, jnp.zeros(0), x, y, None))
+    f = jax.jit(lambda p, x: network.sum_log_likelihood(Normal(), p, jnp.zeros(0), x, y, None)[0])
     for layer in range(3):
         broken = jax.tree.map(jnp.asarray, params)
         broken[layer]["weight"] = broken[layer]["weight"].at[0, 0].set(jnp.nan)
@@ -191,7 +191,7 @@ def test_chains_of_a_vectorised_program_each_have_their_own_pass(monkeypatch):
     x, y = jnp.linspace(-1, 1, 30).reshape(10, 3), jnp.linspace(0, 1, 10)
     keys = jax.random.split(jax.random.key(0), 3)
     f = jax.value_and_grad(
-        lambda p: network.sum_log_likelihood(Normal(), p, jnp.zeros(0), x, y, None)
+        lambda p: network.sum_log_likelihood(Normal(), p, jnp.zeros(0), x, y, None)[0]
     )
     many = jax.vmap(lambda key: network.init(key, x))(keys)
     together = jax.jit(jax.vmap(f))(many)

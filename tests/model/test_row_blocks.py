@@ -37,15 +37,17 @@ def built(network: Any, likelihood: Any) -> tuple[Model, Any]:
     return model, jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype) / 2, like)
 
 
+def summed(model: Model, params: Any, batch: Batch, size: int | None) -> Any:
+    return in_row_blocks(model.split_log_likelihood, params, batch, size)[0]
+
+
 def plain(activation: str, num_outputs: int) -> FunctionalNetwork:
     network = MLP((5,), num_outputs, activation)
     return FunctionalNetwork(network.init, network.apply)
 
 
 def value_and_gradient(model: Model, params: Any, batch: Batch, size: int | None) -> Any:
-    return jax.jit(
-        jax.value_and_grad(lambda p, b: in_row_blocks(model.log_likelihood, p, b, size))
-    )(params, batch)
+    return jax.jit(jax.value_and_grad(lambda p, b: summed(model, p, b, size)))(params, batch)
 
 
 def assert_same(one: Any, two: Any) -> None:
@@ -66,7 +68,7 @@ def test_blocks_give_the_value_and_the_gradient_of_all_rows(
     batch = Batch(X, Y, weights)
     whole = value_and_gradient(model, params, batch, None)
     assert_same(value_and_gradient(model, params, batch, size), whole)
-    without_gradient = in_row_blocks(model.log_likelihood, params, batch, size)
+    without_gradient = summed(model, params, batch, size)
     np.testing.assert_allclose(without_gradient, whole[0], rtol=1e-5)
 
 
@@ -92,11 +94,7 @@ def test_members_as_one_vectorised_program() -> None:
     model, params = built(plain("tanh", 2), Normal())
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
     one, two = (
-        jax.jit(
-            jax.vmap(
-                jax.grad(lambda p, s=size: in_row_blocks(model.log_likelihood, p, Batch(X, Y), s))
-            )
-        )(members)
+        jax.jit(jax.vmap(jax.grad(lambda p, s=size: summed(model, p, Batch(X, Y), s))))(members)
         for size in (300, None)
     )
     assert_same((0.0, one), (0.0, two))
@@ -106,7 +104,7 @@ def test_rows_that_fit_into_one_block_are_taken_as_they_are() -> None:
     model, params = built(MLP((5,), 2, "tanh"), Normal())
 
     def program(size: int | None) -> str:
-        sums = lambda p: in_row_blocks(model.log_likelihood, p, Batch(X, Y), size)  # noqa: E731
+        sums = lambda p: summed(model, p, Batch(X, Y), size)  # noqa: E731
         return str(jax.make_jaxpr(sums)(params))
 
     assert program(ROWS) == program(ROWS + 1) == program(None)
@@ -144,11 +142,7 @@ def test_blocks_cover_all_rows_once_and_are_no_larger_than_asked_for() -> None:
 def temporary_bytes(model: Model, params: Any, num_rows: int, size: int | None) -> int:
     # Stored as chains have them, features first.
     x, y = jnp.ones((9, num_rows)), jnp.ones(num_rows)
-    program = jax.jit(
-        lambda p, x, y: jax.grad(
-            lambda q: in_row_blocks(model.log_likelihood, q, Batch(x.T, y), size)
-        )(p)
-    )
+    program = jax.jit(lambda p, x, y: jax.grad(lambda q: summed(model, q, Batch(x.T, y), size))(p))
     return program.lower(params, x, y).compile().memory_analysis().temp_size_in_bytes
 
 
@@ -166,7 +160,8 @@ def test_memory_does_not_grow_with_the_rows(
     assert large > 3.5 * whole
     # The numbers of rows are multiples of the block, so that both have the same blocks.
     few, many = (temporary_bytes(model, params, n, 2000) for n in (10_000, 40_000))
-    assert many == few < whole / 4
+    # But for the sum of each block, with a copy: 20 in place of 5.
+    assert few <= many <= few + 2 * 4 * 15 and many < whole / 4
 
 
 @pytest.mark.parametrize("hidden", [(16, 16, 16), (64, 64)])

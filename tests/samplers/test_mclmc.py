@@ -53,8 +53,8 @@ def test_a_whole_step_equals_the_one_of_blackjax_given_equal_noise(scheme, x64, 
     state = sampler.init(jnp.zeros(10), TARGET.logdensity, key)
     ours, info = sampler.step(key, state, TARGET.logdensity)
     step = peer.with_isokinetic_maruyama(PEERS[scheme](TARGET.logdensity, scale**2))
-    theirs, kinetic_change = step(peer.IntegratorState(*state), 0.6, 1.3, key)
-    for mine, other in zip(ours, theirs, strict=True):
+    theirs, kinetic_change = step(peer.IntegratorState(*state[:4]), 0.6, 1.3, key)
+    for mine, other in zip(ours[:4], theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-13)
     expected = kinetic_change - theirs.logdensity + state.logdensity
     np.testing.assert_allclose(info.energy_change, expected, rtol=1e-10)

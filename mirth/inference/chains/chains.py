@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -120,12 +120,21 @@ class Chains:
     def _loop(self, program: ChunkProgram) -> ChainLoop:
         return ChainLoop(program, self.problem.num_chains, chunk_steps=self.problem.chunk_steps)
 
-    def init(self, purpose: Purpose = Purpose.MOMENTUM, number: int = 0) -> Chain:
-        """Start all chains from the ensemble, each in a random direction."""
+    def init(self, restarts: Sequence[int] | None = None) -> Chain:
+        """Start all chains from the ensemble, each in a random direction.
+
+        Parameters
+        ----------
+        restarts : sequence of int, optional
+            How often each chain has been put back, this time included: each time it has keys of its
+            own. None starts them for the first time.
+        """
         placement = self.problem.placement
-        keys = self.keys(purpose)
-        if number:
-            keys = placement.put_chains(jax.vmap(lambda key: jax.random.fold_in(key, number))(keys))
+        if restarts is None:
+            keys = self.keys(Purpose.MOMENTUM)
+        else:
+            own = self.problem.keys(Purpose.RESTART)
+            keys = placement.put_chains(jax.vmap(jax.random.fold_in)(own, jnp.array(restarts)))
         chains = self.programs.init(placement.put_chains(self.flat), keys, self.shared)
         if not np.isfinite(np.asarray(chains.kernel.logdensity)).any():
             problem, params = self.problem, self.programs.unravel(self.flat[0])

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from mirth.core.programs import Shapes
 from mirth.core.trees import leaf_name, unraveller
 from mirth.core.types import Key, Params
+from mirth.inference.chains.log_density import LogDensity
 from mirth.inference.chains.sources import Rows, Step
 from mirth.inference.engine.loop import ChunkProgram
 from mirth.inference.engine.placement import Placement
@@ -199,20 +200,11 @@ class ChainPrograms:
         """Log probability of each validation row at a position."""
         return self.model.log_prob(self.unravel(flat), rows_first(shared.validation))
 
-    def logdensity_fn(
-        self, shared: Shared, rows_key: Key, count: Step, i: Step
-    ) -> Callable[[Array], Array]:
+    def logdensity_fn(self, shared: Shared, rows_key: Key, count: Step, i: Step) -> LogDensity:
         """Log posterior of a flat position, by the rows of a step."""
         model = self.model
         log_likelihood = self.settings.rows.log_likelihood(model, shared.stored, rows_key, count, i)
-
-        def logdensity(flat: Array) -> Array:
-            # The sum that Model.log_density is, but with parameters of its own for each term: so
-            # each gradient is put together as one vector, not added leaf by leaf.
-            log_prior = model.log_prior(self.unravel(flat))
-            return log_prior + log_likelihood(self.unravel(flat))
-
-        return logdensity
+        return LogDensity(model.log_prior, log_likelihood, self.unravel)
 
     def step(self, key: Key, chain: Chain, i: Array, shared: Shared) -> tuple[Chain, StepInfo]:
         """Take one step with the present numbers; while tuning, the adaptation learns from it."""
@@ -256,7 +248,7 @@ class ChainPrograms:
         draw = {
             "position": kept.astype(self.settings.draws_dtype),
             "log_prob": log_prob[:NUM_TRACED],
-            "logdensity": info.logdensity,
+            self.settings.rows.statistic: info.logdensity,
             "energy_change": info.energy_change,
             "diverging": chain.divergent,
         }

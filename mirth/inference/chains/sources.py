@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,8 @@ from mirth.inference.rows import features_first, rows_first
 from mirth.model import Model, in_row_blocks
 
 Step = int | Int[Array, ""]
-LogLikelihood = Callable[[Params], Float[Array, ""]]
+LogLikelihood = Callable[[Params], tuple[Float[Array, ""], Float[Array, " terms"]]]
+"""Log likelihood of parameters by bound rows, and the terms that it is the sum of."""
 
 _MAX_WATCHED = 2000  # more validation rows would cost more than the steps between two draws
 
@@ -105,13 +106,16 @@ class AllRows:
     """
 
     block_size: int | None
+    statistic: ClassVar[str] = "logdensity"
 
     def log_likelihood(
         self, model: Model, stored: Any, key: Key, count: Step, i: Step
     ) -> LogLikelihood:
         """Bind all rows."""
         batch = rows_first(stored)
-        return lambda params: in_row_blocks(model.log_likelihood, params, batch, self.block_size)
+        return lambda params: in_row_blocks(
+            model.split_log_likelihood, params, batch, self.block_size
+        )
 
     def watched(self, validation: Batch) -> Batch:
         """Give the validation rows that the chains are watched by: all."""
@@ -122,6 +126,7 @@ class _BatchSource:
     """What rows that come in batches share."""
 
     num_rows: int
+    statistic: ClassVar[str] = "batch_logdensity"  # a noisy estimate must not pass for the value
 
     def at(self, stored: Any, key: Key, count: Step, i: Step) -> Batch:
         raise NotImplementedError
@@ -132,7 +137,13 @@ class _BatchSource:
         """Bind the batch of a step; its log likelihood is scaled to all rows."""
         batch = self.at(stored, key, count, i)
         scale = self.num_rows / jnp.asarray(batch.num_rows, float)
-        return lambda params: scale * model.log_likelihood(params, batch)
+
+        def log_likelihood(params: Params) -> tuple[Array, Array]:
+            # Each row is a term: the rounding of a sum would be scaled up with it.
+            total, terms = model.split_log_likelihood(params, batch, rows_per_term=1)
+            return scale * total, scale * terms
+
+        return log_likelihood
 
     def watched(self, validation: Batch) -> Batch:
         """Give the validation rows that the chains are watched by, evenly spread."""

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mirth.core.keys import Purpose
 from mirth.core.outcomes import ChainVerdict, Outcome, SamplingError
 from mirth.evaluation import summarize_health
 from mirth.inference.chains.chains import Chain, Chains
@@ -144,7 +143,7 @@ class HealthPolicy:
         """Put chains back to their starts, with the median settings of the healthy ones."""
         for k in again:
             self.record.restarts[k] += 1
-        fresh = self.chains.init(Purpose.RESTART, max(self.record.restarts))
+        fresh = self.chains.init(self.record.restarts)
         well = [k for k in self.record.kept() if k not in sick]
         adapted = fresh.adapted
         if well:

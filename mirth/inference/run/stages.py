@@ -259,11 +259,12 @@ class ChainRun:
         )
         diverging = np.asarray(kept["diverging"]).astype(np.int32)
         num_steps = record.done * self.recipe.n_thinning
+        statistic = chains.source.rows.statistic
         posterior = Posterior(
             model=problem.model,
             draws=chains.draws_tree(kept),
             sample_stats={
-                "logdensity": np.asarray(kept["logdensity"]),
+                statistic: np.asarray(kept[statistic]),
                 "energy_change": np.asarray(kept["energy_change"]),
                 "diverging": diverging,
                 "step_size": np.broadcast_to(tuning.step_size[:, None], diverging.shape),
