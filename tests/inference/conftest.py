@@ -8,7 +8,7 @@ the point, a module asks for the fixture ``unoptimised``, which halves the rest.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,13 +20,6 @@ from mirth.inference import Placement, Posterior
 from mirth.samplers import MILETuner
 
 TUNER = {field.name for field in dataclasses.fields(MILETuner)} - {"num_steps"}
-
-
-@pytest.fixture
-def host_patch() -> Iterator[pytest.MonkeyPatch]:
-    """As ``monkeypatch``, for what is in no program: those of other tests are found again."""
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,9 @@ def test_a_small_buffer_gives_the_same_draws(
     assert_same_draws(run(num_chains=3, num_devices=1), base)
 
 
-@pytest.mark.parametrize("n_warmup", [0, 1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "n_warmup", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5))]
+)
 def test_tiny_warmups(run: Any, n_warmup: int) -> None:
     posterior = run(num_devices=1, n_warmup=n_warmup, n_samples=3)
     assert posterior.tuning.num_steps == n_warmup

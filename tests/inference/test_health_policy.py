@@ -124,12 +124,12 @@ def test_a_chain_that_begins_anew_recovers(
         return init(self)
 
     host_patch.setattr(Chains, "init", cured)
-    posterior = run(**OPTIONS | {"n_warmup": 100}, unhealthy_chains="restart")
+    posterior = run(**OPTIONS | {"n_warmup": 400}, unhealthy_chains="restart")
     assert posterior.num_chains == 3 and len(posterior.notes) == 1
     assert (np.ptp(posterior.positions()[1], axis=0) > 0).all()
     # The others have not noticed, and chain 1 has its own random numbers.
     host_patch.setattr(Chains, "init", init)
-    kept = run(**OPTIONS | {"n_warmup": 100})
+    kept = run(**OPTIONS | {"n_warmup": 400})
     for k in (0, 2):
         np.testing.assert_array_equal(posterior.positions()[k], kept.positions()[k])
     assert (posterior.positions()[1] != posterior.positions()[0]).any()
@@ -140,7 +140,7 @@ def test_a_chain_that_begins_anew_recovers(
 def test_what_was_done_survives_a_stop(
     run: Any, sick: None, tmp_path: Any, policy: str, phase: str
 ) -> None:
-    options = OPTIONS | {"n_warmup": 100, "unhealthy_chains": policy, "chunk_steps": 5}
+    options = OPTIONS | {"n_warmup": 400, "unhealthy_chains": policy, "chunk_steps": 5}
     base = run(**options)
     with pytest.raises(mirth.RunInterrupted):
         run(**options, out=tmp_path, monitors=[Stop(phase, 2)])
@@ -221,13 +221,13 @@ def test_a_standard_error_of_what_overflowed_is_unknown() -> None:
 def test_a_step_size_is_held_the_second_time(run: Any, host_patch: pytest.MonkeyPatch) -> None:
     """Being at the cap in one review may be the work of a single divergence."""
     tuned = Chains.tuned
-    at_cap = {"is_at_cap": np.array([True, False])}
+    at_cap = {"is_at_cap": np.array([True, False, False])}
     host_patch.setattr(Chains, "tuned", lambda self, c: tuned(self, c)._replace(**at_cap))
-    options = {"num_chains": 2, "n_warmup": 1300, "n_samples": 2, "unhealthy_chains": "keep"}
+    options = OPTIONS | {"unhealthy_chains": "keep"}
     facts = reviewed(run, host_patch, **options)
     seen = [one["is_at_cap"].tolist() for one in facts if "is_at_cap" in one]
-    assert seen[0] == [False, False] and len(seen) > 1
-    assert all(held == [True, False] for held in seen[1:])
+    assert seen[0] == [False] * 3 and len(seen) > 1
+    assert all(held == [True, False, False] for held in seen[1:])
 
 
 @pytest.mark.parametrize("step_size", [0.0999, 0.09])

@@ -77,8 +77,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-# The loop of fits and the threads below always run MILE.
-@pytest.mark.parametrize("name", slow_but(["pSMILE"], METHODS))
+# The stream and the loop of fits below always run pSMILE and MILE.
+@pytest.mark.parametrize("name", slow_but(["SG-MCMC"], METHODS))
 def test_a_second_equal_fit_compiles_nothing(name: str) -> None:
     options = METHODS[name]
     first = fit(**options)

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-ALWAYS = ["n_samples", "n_thinning", "step_size_rule", "integrator", "guarded", "batch_size"]
+ALWAYS = ["n_samples", "n_thinning", "step_size_rule", "integrator", "reset_probability"]
 
 
 @pytest.mark.parametrize("name", slow_but(ALWAYS, CASES))
@@ -102,6 +102,7 @@ def test_what_the_reports_say(smile: Callable[..., Posterior]) -> None:
     np.testing.assert_array_equal(fixed.tuning.step_size, np.float32(0.01))
 
 
+@pytest.mark.slow  # that of MILE, in test_chains.py, always runs
 def test_draws_do_not_depend_on_devices(smile: Callable[..., Posterior]) -> None:
     base, two = smile(), smile(num_devices=2)
     np.testing.assert_allclose(two.positions()[:, 0], base.positions()[:, 0], rtol=1e-3, atol=1e-3)
