@@ -71,14 +71,8 @@ def test_draws_do_not_depend_on_the_chunks(
     assert_same_draws(run(num_chains=3, num_devices=1, chunk_steps=chunk_steps), base)
 
 
-@pytest.mark.parametrize(
-    ("num_devices", "sequential"),
-    [
-        (2, True),
-        pytest.param(4, True, marks=pytest.mark.slow),
-        pytest.param(2, False, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # another number of devices, with another number of chains, always runs below
+@pytest.mark.parametrize(("num_devices", "sequential"), [(2, True), (4, True), (2, False)])
 def test_draws_do_not_depend_on_the_devices(
     run: Any, base: Posterior, num_devices: int, sequential: bool
 ) -> None:
@@ -92,7 +86,8 @@ def test_draws_do_not_depend_on_the_devices(
 
 
 @pytest.mark.parametrize(
-    ("num_chains", "num_devices"), [(1, 4), pytest.param(5, 1, marks=pytest.mark.slow)]
+    ("num_chains", "num_devices"),
+    [(2, 2), *(pytest.param(*numbers, marks=pytest.mark.slow) for numbers in [(1, 4), (5, 1)])],
 )
 def test_a_chain_does_not_depend_on_the_number_of_chains(
     run: Any, base: Posterior, num_chains: int, num_devices: int
@@ -172,7 +167,8 @@ def linear_network(num_outputs: int) -> mirth.networks.FunctionalNetwork:
 def small_run(
     model: mirth.Model, data: mirth.Dataset, start: Any = "prior", **options: Any
 ) -> Posterior:
-    method = mirth.MILE(n_warmup=20, n_samples=5, n_thinning=1, start=start)
+    kernel = mirth.samplers.MCLMC(0.01, 1.0)
+    method = mirth.Sampling(kernel=kernel, n_warmup=20, n_samples=5, n_thinning=1, start=start)
     placement = Placement(tuple(jax.local_devices()[:2]), sequential=True)
     options = {"validation": 0.3, "num_chains": 2} | options
     return mirth.infer(model, data, method, **in_groups(options, placement=placement))

@@ -39,8 +39,8 @@ def test_the_curve_of_the_validation_rows_leads_to_the_kept_loss(
     model: mirth.Model, data: mirth.Dataset
 ) -> None:
     start = mirth.DeepEnsemble(**START)
-    report = mirth.infer(model, data, start, num_chains=4, validation=0.3).warm_start
-    assert report.training_curve.shape == report.validation_curve.shape == (4, report.epochs.max())
+    report = mirth.infer(model, data, start, num_chains=3, validation=0.3).warm_start
+    assert report.training_curve.shape == report.validation_curve.shape == (3, report.epochs.max())
     np.testing.assert_array_equal(report.curve_epochs, np.arange(1, report.epochs.max() + 1))
     assert len(set(report.epochs.tolist())) > 1
     for k, (epochs, best) in enumerate(zip(report.epochs, report.best_epochs, strict=True)):
@@ -63,11 +63,12 @@ def test_the_losses_are_mean_losses_of_all_rows(
     settings = {"learning_rate": STILL, "weight_decay": 0.0, "max_epochs": 3, "patience": 5}
     report = infer(model, rows, held, **settings)  # 30 rows: batches of 8, 8, 8 and 6
     keys = chain_keys(0, Purpose.NETWORK_INIT, 2)
+    log_probs = jax.jit(lambda params, rows: model.log_prob(params, rows))
     for k, key in enumerate(keys):
         params = model.init(key, jnp.asarray(train.x))
 
         def loss(rows: mirth.Dataset, weights: Any, params: Any = params) -> float:
-            log_prob = np.asarray(model.log_prob(params, mirth.data.Batch(rows.x, rows.y)))
+            log_prob = np.asarray(log_probs(params, mirth.data.Batch(rows.x, rows.y)))
             return float(-np.average(log_prob, weights=weights))
 
         # Sums of 30 numbers of order 1 in float32.
@@ -175,13 +176,11 @@ def test_a_long_optimisation(
 def test_many_members_as_one_vectorised_program(model: mirth.Model, data: mirth.Dataset) -> None:
     """Members that have stopped wait for the others."""
     start = mirth.DeepEnsemble(**START)
+    together = mirth.Run(placement=Placement(tuple(jax.local_devices()[:1]), sequential=False))
     one, two = (
-        mirth.infer(
-            model, data, start, num_chains=3, validation=0.3,
-            run=mirth.Run(placement=Placement(tuple(jax.local_devices()[:num]), sequential)),
-        ).warm_start
-        for num, sequential in ((2, True), (1, False))
-    )  # fmt: skip
+        mirth.infer(model, data, start, num_chains=3, validation=0.3, run=run).warm_start
+        for run in (None, together)
+    )
     assert jax.tree.map(np.shape, vars(one)) == jax.tree.map(np.shape, vars(two))
     np.testing.assert_array_equal(np.isnan(one.training_curve), np.isnan(two.training_curve))
     # The first epochs, before rounding grows.
