@@ -59,7 +59,7 @@ SHORTER: dict[str, dict[str, str]] = {
     # Images take long to compile; whole chains of them are in tests/inference/test_networks.py.
     "results": {
         "mirth.MILE(n_warmup=100, n_samples=20, n_thinning=2, start=ensemble)": "mirth.SGMCMC("
-        "n_warmup=100, n_samples=20, n_thinning=2, batch_size=64, start=ensemble)",
+        "n_warmup=100, n_samples=20, n_thinning=2, batch_size=64, start='prior')",
     },
 }
 # What such budgets are warned of: chains that have not found anything better than their start,
@@ -310,8 +310,8 @@ def test_networks(ran: Ran) -> None:
     assert images["probabilities"].shape == (237, 3)
     assert len(adapters) == 3
     for names in adapters:
-        params = names["model"].init(jax.random.key(0), jnp.ones((5, 3)))
-        assert names["model"].outputs(params, jnp.ones((5, 3))).shape == (5, 2)
+        params = jax.jit(names["model"].init)(jax.random.key(0), jnp.ones((5, 3)))
+        assert jax.jit(names["model"].outputs)(params, jnp.ones((5, 3))).shape == (5, 2)
     assert keeping["posterior"].draws.shape == (4, 5, 237, 3)
 
 
