@@ -88,3 +88,10 @@ def own_programs(request: pytest.FixtureRequest) -> Iterator[None]:
     PROGRAMS.clear()
     yield
     PROGRAMS.clear()
+
+
+@pytest.fixture
+def host_patch() -> Iterator[pytest.MonkeyPatch]:
+    """As ``monkeypatch``, for what is in no program: those of other tests are found again."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch

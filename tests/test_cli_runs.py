@@ -190,7 +190,7 @@ def test_a_killed_run_goes_on_to_the_same_draws(
 
 
 def test_ctrl_c_says_how_to_go_on(
-    finished: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, config: Path, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
 
@@ -198,7 +198,7 @@ def test_ctrl_c_says_how_to_go_on(
         if report.phase == "sampling":
             os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patch:
+    with host_patch.context() as patch:
         patch.setattr(LineMonitor, "on_chunk", stop)
         # n_samples is larger than a chunk, so that there is something left to do.
         result = invoke("run", config, "--out", run, "--set", "method.n_samples=3000")
@@ -209,15 +209,15 @@ def test_ctrl_c_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(("reason", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_exit_codes(monkeypatch: pytest.MonkeyPatch, reason: str, code: int) -> None:
+def test_exit_codes(host_patch: pytest.MonkeyPatch, reason: str, code: int) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise RunInterrupted(reason, "run")
 
-    monkeypatch.setattr(mirth.experiments, "resume_run", stop)
+    host_patch.setattr(mirth.experiments, "resume_run", stop)
     assert invoke("resume", "run").exit_code == code
 
 
-@pytest.mark.parametrize("target", ["price", "rooms"])
+@pytest.mark.parametrize("target", ["price", pytest.param("rooms", marks=pytest.mark.slow)])
 def test_a_deep_ensemble(config: Path, table: Path, tmp_path: Path, target: str) -> None:
     method = "method={name: deep_ensemble, max_epochs: 10}"
     task = "regression" if target == "price" else "classification"
@@ -283,9 +283,9 @@ def test_bad_configurations_leave_nothing(
 
 
 def test_a_missing_tracker_leaves_nothing(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it could not be found
+    host_patch.setitem(sys.modules, "mlflow", None)  # as if it could not be found
     result = invoke("run", config, "--out", tmp_path / "run", "--set", "track=[mlflow]")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: track=['mlflow']: MLflowMonitor needs the package")
@@ -413,14 +413,14 @@ def test_watch_until_the_end(tmp_path: Path, is_terminal: bool) -> None:
 
 
 def test_every_value_reaches_the_estimator(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: Path, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, Any] = {}
 
     def record(path: Path, prepared: Any, estimator: Any, *_: Any, **more: Any) -> None:
         found.update(prepared=prepared, estimator=estimator, **more)
 
-    monkeypatch.setattr(mirth.experiments.runs, "fit_into", record)
+    host_patch.setattr(mirth.experiments.runs, "fit_into", record)
     method = {"n_warmup": 7, "start": {"patience": 3}}
     config = parse_config(
         {
@@ -436,7 +436,7 @@ def test_every_value_reaches_the_estimator(
             "track": ["tensorboard", "mlflow", "tensorboard"],
         }
     )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
+    host_patch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
     mirth.experiments.start_run(config, tmp_path / "run", verbose=2)
     parameters = found["estimator"].get_params(deep=False)
     events, server = parameters.pop("monitors")
@@ -468,13 +468,13 @@ def test_every_value_reaches_the_estimator(
 
 
 def test_warnings_and_errors_are_logged(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         warnings.warn("chain 3 is frozen", mirth.MirthWarning, stacklevel=1)
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(mirth.experiments.runs, "fit_into", fail)
+    host_patch.setattr(mirth.experiments.runs, "fit_into", fail)
     result = invoke("run", config, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert result.stderr == "warning: chain 3 is frozen\nerror: the disk is full\n"
@@ -486,7 +486,7 @@ def test_warnings_and_errors_are_logged(
 
 
 def test_an_error_while_the_results_are_written(
-    config: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, finished: Path, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
     """The chains had finished, so the run looked killed."""
     run, states = tmp_path / "run", list[RunStatus]()
@@ -495,7 +495,7 @@ def test_an_error_while_the_results_are_written(
         states.append(mirth.read_status(run))
         raise OSError("the disk\nis full")
 
-    with monkeypatch.context() as patch:
+    with host_patch.context() as patch:
         patch.setattr(mirth.experiments.tables, "_write_results", fail)
         assert invoke("run", config, "--out", run).exit_code == 2
         found = invoke("status", run).output
@@ -504,7 +504,7 @@ def test_an_error_while_the_results_are_written(
         assert invoke("resume", run).exit_code == 2
         assert [state.state for state in states] == ["running"] * 2
         assert not any(state.error for state in states)  # the second try has begun anew
-    with monkeypatch.context() as patch:
+    with host_patch.context() as patch:
         patch.setattr(mirth.experiments.runs, "fit_into", stopped)
         assert invoke("resume", run).exit_code == 130
     assert ": killed, writing the results" in invoke("status", run).output

@@ -48,15 +48,18 @@ MILE = f"mirth.MILE(n_warmup=200, n_samples=40, start={ENSEMBLE})"
 SHORTER: dict[str, dict[str, str]] = {
     "README": {
         "random_state=0, verbose=1)": f"random_state=0, n_members=2, method={MILE})",
-        "n_warmup=2_000, n_samples=100": "n_warmup=50, n_samples=20",
+        "n_warmup=2_000, n_samples=100": 'n_warmup=50, n_samples=20, start="prior"',
     },
     "keeping": {"BNNRegressor(": f"BNNRegressor((8,), n_members=2, method={MILE}, "},
     "likelihoods": {"BNNRegressor((16,), ": f"BNNRegressor((4,), n_members=2, method={ENSEMBLE}, "},
     "networks": {
-        "mirth.MILE(n_warmup=2_000, n_samples=100)": "mirth.MILE(n_warmup=10, n_samples=5, "
-        "start=mirth.DeepEnsemble(learning_rate=0.01, max_epochs=3))",
-        '"psmile"': "mirth.SMILE(n_warmup=10, n_samples=5, batch_size=64, "
-        "start=mirth.DeepEnsemble(max_epochs=2))",
+        "mirth.MILE(n_warmup=2_000, n_samples=100)": "mirth.DeepEnsemble(max_epochs=3)",
+        '"psmile"': "mirth.SGMCMC(n_warmup=10, n_samples=5, batch_size=64, start=posterior)",
+    },
+    # Images take long to compile; whole chains of them are in tests/inference/test_networks.py.
+    "results": {
+        "mirth.MILE(n_warmup=100, n_samples=20, n_thinning=2, start=ensemble)": "mirth.SGMCMC("
+        "n_warmup=100, n_samples=20, n_thinning=2, batch_size=64, start='prior')",
     },
 }
 # What such budgets are warned of: chains that have not found anything better than their start,
@@ -310,8 +313,8 @@ def test_networks(ran: Ran) -> None:
     assert images["probabilities"].shape == (237, 3)
     assert len(adapters) == 3
     for names in adapters:
-        params = names["model"].init(jax.random.key(0), jnp.ones((5, 3)))
-        assert names["model"].outputs(params, jnp.ones((5, 3))).shape == (5, 2)
+        params = jax.jit(names["model"].init)(jax.random.key(0), jnp.ones((5, 3)))
+        assert jax.jit(names["model"].outputs)(params, jnp.ones((5, 3))).shape == (5, 2)
     assert keeping["posterior"].draws.shape == (4, 5, 237, 3)
 
 
@@ -350,7 +353,7 @@ class Stop(mirth.Monitor):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("name", ["walk", "tuned"])
+@pytest.mark.parametrize("name", [pytest.param("walk", marks=pytest.mark.slow), "tuned"])
 def test_a_sampler_of_the_page_goes_on(ran: Ran, name: str, tmp_path: Path) -> None:
     """The page says so of a crash; the state of its adaptation is kept as well."""
     names = ran("extending").names

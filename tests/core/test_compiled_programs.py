@@ -45,7 +45,7 @@ def test_a_second_process_finds_the_programs_of_the_first(tmp_path: Path) -> Non
     assert hits == misses and again == 0
 
 
-@pytest.mark.parametrize("name", ["off", "user"])
+@pytest.mark.parametrize("name", ["off", pytest.param("user", marks=pytest.mark.slow)])
 def test_whoever_has_chosen_is_left_alone(name: str, tmp_path: Path) -> None:
     environment = {
         "off": {"MIRTH_COMPILED_PROGRAMS": "off", "XDG_CACHE_HOME": str(tmp_path)},

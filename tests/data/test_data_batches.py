@@ -23,9 +23,16 @@ def epoch(batches: EpochBatches, key: Any, number: int = 0) -> list[np.ndarray]:
     return [i[w > 0] for i, w in zip(index, weight, strict=True)]
 
 
-@pytest.mark.parametrize(("num_rows", "batch_size"), [
-    (1, 1), (2, 1), (7, 7), (10, 4), (11, 4), (100, 32), (1000, 256), (1021, 3), (5000, 4999),
-])  # fmt: skip
+SIZES = [(1, 1), (2, 1), (7, 7), (10, 4), (11, 4), (100, 32), (1000, 256), (1021, 3), (5000, 4999)]
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "batch_size"),
+    [
+        pytest.param(*sizes, marks=[] if sizes in SIZES[:4] + SIZES[-1:] else pytest.mark.slow)
+        for sizes in SIZES
+    ],
+)
 def test_an_epoch_has_every_row_once(num_rows: int, batch_size: int) -> None:
     batches = EpochBatches(num_rows, batch_size)
     found = epoch(batches, jax.random.key(num_rows))

@@ -152,10 +152,10 @@ def test_demo_writes_everything(gap_demo: tuple[Path, list[Any]]) -> None:
 
 
 def test_demo_replaces_only_a_demo_in_its_own_folder(
-    gap_demo: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gap_demo: tuple[Path, list[Any]], tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "_cases", lambda: [])
-    monkeypatch.chdir(tmp_path)
+    host_patch.setattr(demo, "_cases", lambda: [])
+    host_patch.chdir(tmp_path)
     for folder in ("runs/demo", "elsewhere"):
         shutil.copytree(gap_demo[0], folder)
     run_demo()
@@ -169,8 +169,8 @@ def test_demo_replaces_only_a_demo_in_its_own_folder(
 
 
 @pytest.mark.slow
-def test_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "BUDGET", BUDGET)
+def test_whole_demo(tmp_path: Path, host_patch: pytest.MonkeyPatch) -> None:
+    host_patch.setattr(demo, "BUDGET", BUDGET)
     run_demo(tmp_path / "demo")
     record = json.loads((tmp_path / "demo" / "metrics.json").read_text())["examples"]
     assert list(record) == ["diabetes", "breast_cancer", "gap"]
@@ -285,7 +285,9 @@ def test_new_rows_may_have_surplus_columns_unseen_levels_and_gaps(
     assert np.isfinite(table.to_numpy()).all() and len(table) == 3
 
 
-@pytest.mark.parametrize("method", [TINY, mirth.DeepEnsemble(max_epochs=10)])
+@pytest.mark.parametrize(
+    "method", [pytest.param(TINY, marks=pytest.mark.slow), mirth.DeepEnsemble(max_epochs=10)]
+)
 @pytest.mark.parametrize("target", ["price", "sold"])
 def test_without_test_rows_all_rows_are_fitted(tmp_path: Path, target: str, method: Any) -> None:
     table, shown = houses(tmp_path / "houses.csv"), list[Any]()

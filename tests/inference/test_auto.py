@@ -41,7 +41,12 @@ def infer(data: Any = DATA, options: Any = None, **settings: Any) -> mirth.Poste
     ("settings", "name", "why"),
     [
         ({"max_ratio": 1e-6}, "pSMILE", r"times as long as one of pSMILE \(max_ratio=1e-06\)"),
-        ({"max_ratio": 1e6}, "MILE", r"a step of MILE takes .* \(max_ratio=1e\+06\)"),
+        pytest.param(
+            {"max_ratio": 1e6},
+            "MILE",
+            r"a step of MILE takes .* \(max_ratio=1e\+06\)",
+            marks=pytest.mark.slow,
+        ),
         ({"batch_size": 75}, "MILE", "135 rows are at most two batches"),
     ],
 )
@@ -63,15 +68,13 @@ def test_a_stream_is_for_batches() -> None:
     assert posterior.notes == ("pSMILE: the data are a stream.",)
 
 
-def test_a_run_directory_keeps_the_decision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto, "_seconds_per_step", lambda chains: 1.0)
+def test_a_run_directory_keeps_the_decision(tmp_path: Path, host_patch: pytest.MonkeyPatch) -> None:
+    host_patch.setattr(auto, "_seconds_per_step", lambda chains: 1.0)
     first = infer(options={"out": tmp_path / "run"})
     assert first.notes[0].startswith("MILE: a step of MILE takes 1 times")
     kept = json.loads((tmp_path / "run" / "decisions.json").read_text())
     assert kept == {"method": first.notes[0]}
-    monkeypatch.setattr(auto, "_seconds_per_step", lambda chains: 1 / 0)  # is not asked
+    host_patch.setattr(auto, "_seconds_per_step", lambda chains: 1 / 0)  # is not asked
     more = infer(options={"out": tmp_path / "run"}, n_samples=5)
     assert more.notes == first.notes
     np.testing.assert_array_equal(more.positions()[:, :3], first.positions())

@@ -35,12 +35,12 @@ class Heard(Monitor):
 
 
 @pytest.fixture
-def early(monkeypatch: pytest.MonkeyPatch) -> None:
+def early(host_patch: pytest.MonkeyPatch) -> None:
     """Rounds short enough for short runs."""
-    monkeypatch.setattr(reviews, "FIRST_STEPS", 8)
-    monkeypatch.setattr(reviews, "FIRST_DRAWS", 4)
-    monkeypatch.setattr("mirth.inference.run.stages.FIRST_STEPS", 8)
-    monkeypatch.setattr("mirth.inference.run.stages.FIRST_DRAWS", 4)
+    host_patch.setattr(reviews, "FIRST_STEPS", 8)
+    host_patch.setattr(reviews, "FIRST_DRAWS", 4)
+    host_patch.setattr("mirth.inference.run.stages.FIRST_STEPS", 8)
+    host_patch.setattr("mirth.inference.run.stages.FIRST_DRAWS", 4)
 
 
 def test_reviews_do_not_depend_on_where_one_stands() -> None:
@@ -110,7 +110,7 @@ def test_an_automatic_budget_is_judged_by_rows_that_the_chains_do_not_see(run: A
     assert (run().positions() != auto.positions()).any()
 
 
-@pytest.mark.parametrize("chunk_steps", [3, 7, None])
+@pytest.mark.parametrize("chunk_steps", [3, 7, pytest.param(None, marks=pytest.mark.slow)])
 def test_decisions_do_not_depend_on_chunks(run: Any, early: None, chunk_steps: int | None) -> None:
     options: dict[str, Any] = {"budget": "auto", "n_warmup": 400, "n_samples": 100}
     options |= {"min_gain": 1e3, "min_effective": 0}
@@ -151,14 +151,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(host_patch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(0.0)
     defaults = (None, clock)
-    monkeypatch.setattr(Deadline.__init__, "__defaults__", defaults)
+    host_patch.setattr(Deadline.__init__, "__defaults__", defaults)
     return clock
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.5, 20.0])
+@pytest.mark.parametrize("seconds", [0.0, 0.05, pytest.param(0.5, marks=pytest.mark.slow), 20.0])
 def test_a_limit_of_time_gives_valid_results(run: Any, clock: Clock, seconds: float) -> None:
     clock.seconds = seconds
     posterior = run(n_warmup=600, n_samples=100, chunk_steps=10, max_time=10)

@@ -71,6 +71,7 @@ def test_draws_do_not_depend_on_the_chunks(
     assert_same_draws(run(num_chains=3, num_devices=1, chunk_steps=chunk_steps), base)
 
 
+@pytest.mark.slow  # another number of devices, with another number of chains, always runs below
 @pytest.mark.parametrize(("num_devices", "sequential"), [(2, True), (4, True), (2, False)])
 def test_draws_do_not_depend_on_the_devices(
     run: Any, base: Posterior, num_devices: int, sequential: bool
@@ -84,7 +85,10 @@ def test_draws_do_not_depend_on_the_devices(
     np.testing.assert_allclose(other.lppd_chain, base.lppd_chain, rtol=0, atol=10 * rounding)
 
 
-@pytest.mark.parametrize(("num_chains", "num_devices"), [(1, 4), (5, 1)])
+@pytest.mark.parametrize(
+    ("num_chains", "num_devices"),
+    [(2, 2), *(pytest.param(*numbers, marks=pytest.mark.slow) for numbers in [(1, 4), (5, 1)])],
+)
 def test_a_chain_does_not_depend_on_the_number_of_chains(
     run: Any, base: Posterior, num_chains: int, num_devices: int
 ) -> None:
@@ -111,9 +115,11 @@ def test_a_small_buffer_gives_the_same_draws(
     assert_same_draws(run(num_chains=3, num_devices=1), base)
 
 
-@pytest.mark.parametrize("n_warmup", [0, 1, 5])
+@pytest.mark.parametrize(
+    "n_warmup", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5))]
+)
 def test_tiny_warmups(run: Any, n_warmup: int) -> None:
-    posterior = run(n_warmup=n_warmup, n_samples=3)
+    posterior = run(num_devices=1, n_warmup=n_warmup, n_samples=3)
     assert posterior.tuning.num_steps == n_warmup
     assert np.isfinite(posterior.positions()).all()
     if n_warmup == 0:
@@ -130,7 +136,7 @@ def test_each_loop_compiles_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> N
         return compiled[-1]
 
     monkeypatch.setattr(Placement, "compile", compile)
-    run(chunk_steps=7)
+    run(num_chains=3, num_devices=1, chunk_steps=7)
     assert len(compiled) == 3  # warm start, start of the chains, and one for tuning and sampling
     assert [function._cache_size() for function in compiled] == [1] * len(compiled)
 
@@ -158,9 +164,11 @@ def linear_network(num_outputs: int) -> mirth.networks.FunctionalNetwork:
     )
 
 
-def small_run(model: mirth.Model, data: mirth.Dataset, **options: Any) -> Posterior:
-    start = mirth.DeepEnsemble(max_epochs=2, batch_size=20)
-    method = mirth.MILE(n_warmup=20, n_samples=5, n_thinning=1, start=start)
+def small_run(
+    model: mirth.Model, data: mirth.Dataset, start: Any = "prior", **options: Any
+) -> Posterior:
+    kernel = mirth.samplers.MCLMC(0.01, 1.0)
+    method = mirth.Sampling(kernel=kernel, n_warmup=20, n_samples=5, n_thinning=1, start=start)
     placement = Placement(tuple(jax.local_devices()[:2]), sequential=True)
     options = {"validation": 0.3, "num_chains": 2} | options
     return mirth.infer(model, data, method, **in_groups(options, placement=placement))
@@ -196,7 +204,8 @@ def test_rows_of_weight_zero_do_not_exist(data: mirth.Dataset) -> None:
     weights = np.where(np.arange(40) % 4 == 0, 2.0, 0.0)
     with_them = mirth.Dataset(data.x, data.y, weights)
     without = with_them.take(np.arange(0, 40, 4))
-    assert_same_draws(small_run(model, with_them), small_run(model, without))
+    start = mirth.DeepEnsemble(max_epochs=2, batch_size=20)
+    assert_same_draws(*(small_run(model, rows, start) for rows in (with_them, without)))
 
 
 def test_a_network_with_wrong_outputs_is_refused(data: mirth.Dataset) -> None:
@@ -268,7 +277,7 @@ def test_methods_by_name(data: mirth.Dataset, model: mirth.Model) -> None:
         mirth.infer(model, data, mirth.MILE)  # the class instead of an object
 
 
-@pytest.mark.parametrize("sequential", [True, False])
+@pytest.mark.parametrize("sequential", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_blocks_of_rows_change_the_draws_to_rounding_only(
     base: Posterior, run: Any, sequential: bool
 ) -> None:

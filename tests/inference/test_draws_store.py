@@ -28,7 +28,7 @@ def base(run: Any) -> Posterior:
     return run(n_samples=20)
 
 
-@pytest.fixture(params=["memory", "file", "folder"])
+@pytest.fixture(params=["memory", pytest.param("file", marks=pytest.mark.slow), "folder"])
 def store(request: Any, tmp_path: Path) -> str:
     places = {
         "memory": f"memory://{tmp_path.name}/draws.zarr",
@@ -45,9 +45,9 @@ def assert_same(one: Posterior, two: Posterior) -> None:
 
 
 def test_the_draws_are_the_same_and_stay_there(
-    run: Any, base: Posterior, tmp_path: Path, store: str, monkeypatch: Any
+    run: Any, base: Posterior, tmp_path: Path, store: str, host_patch: Any
 ) -> None:
-    monkeypatch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 8)
+    host_patch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 8)
     options: dict[str, Any] = {"out": tmp_path / "run", "draws_store": store}
     short = run(n_samples=12, **options)
     assert short.num_draws == 12
@@ -74,8 +74,8 @@ def test_the_store_belongs_to_the_run(run: Any, tmp_path: Path, store: str) -> N
     run(out=tmp_path / "other", draws_store=tmp_path / "third")
 
 
-def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 8)
+def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Path, host_patch: Any) -> None:
+    host_patch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 8)
     options: dict[str, Any] = {"out": tmp_path, "draws_store": f"memory://{tmp_path.name}"}
     run(**options)
     fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
@@ -111,22 +111,22 @@ def test_bad_places(
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
-def test_a_library_that_fails_is_heard_before_the_run(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_library_that_fails_is_heard_before_the_run(tmp_path: Path, host_patch: Any) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no credentials")
 
-    monkeypatch.setattr(zarr, "open_group", fail)
+    host_patch.setattr(zarr, "open_group", fail)
     with pytest.raises(OSError, match=r"cannot be written \(RuntimeError: no credentials\)"):
         claim_store(f"memory://{tmp_path.name}", "me")
 
 
-def test_a_url_needs_fsspec(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_url_needs_fsspec(run: Any, tmp_path: Path, host_patch: Any) -> None:
     find = importlib.util.find_spec
 
     def without(name: str, package: str | None = None) -> Any:
         return None if name == "fsspec" else find(name, package)
 
-    monkeypatch.setattr(importlib.util, "find_spec", without)
+    host_patch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(ValueError, match=r"pip install 'mirth\[remote\]'"):
         run(out=tmp_path / "run", draws_store="memory://x")
     run(out=tmp_path / "run", draws_store=f"file://{tmp_path}/draws")
@@ -137,7 +137,10 @@ def test_a_store_needs_a_run_directory(run: Any, tmp_path: Path) -> None:
         run(draws_store=tmp_path)
 
 
-def test_the_estimators_hand_the_place_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", [mirth.BNNRegressor, pytest.param(mirth.BNNClassifier, marks=pytest.mark.slow)]
+)
+def test_the_estimators_hand_the_place_on(tmp_path: Path, kind: Any) -> None:
     x = np.linspace(-1, 1, 40)[:, None]
     options: dict[str, Any] = {
         "hidden_layer_sizes": (4,),
@@ -146,15 +149,12 @@ def test_the_estimators_hand_the_place_on(tmp_path: Path) -> None:
         "random_state": 0,
         "draws_store": f"memory://{tmp_path.name}",
     }
-    kinds: Any = {mirth.BNNRegressor: x[:, 0], mirth.BNNClassifier: x[:, 0] > 0}
-    for kind, y in kinds.items():
-        with pytest.raises(ValueError, match="run_directory=FOLDER"):
-            kind(**options).fit(x, y)
-        folder = tmp_path / kind.__name__
-        place = options["draws_store"] + kind.__name__
-        estimator = kind(**options | {"draws_store": place}, run_directory=folder)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mirth.estimators._base.judge", lambda posterior: [])
-            estimator.fit(x, y)
-        group = zarr.open_group(open_store(place), mode="r")
-        assert group["logdensity"].shape == (2, 6)
+    y = x[:, 0] if kind is mirth.BNNRegressor else x[:, 0] > 0
+    with pytest.raises(ValueError, match="run_directory=FOLDER"):
+        kind(**options).fit(x, y)
+    estimator = kind(**options, run_directory=tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mirth.estimators._base.judge", lambda posterior: [])
+        estimator.fit(x, y)
+    group = zarr.open_group(open_store(options["draws_store"]), mode="r")
+    assert group["logdensity"].shape == (2, 6)

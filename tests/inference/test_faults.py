@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
-KILLS_PER_RUN = 5
 # Events of the whole run: about 175. Runs that are killed early and often, and runs that come far
 # at first: together they meet every phase and the draws.
 FIRST_EVENT = ((0, 40), (0, 40), (0, 40), (90, 165), (90, 165), (120, 173))
@@ -58,15 +57,17 @@ def test_the_events_cover_everything_that_writes(case: Case) -> None:
     assert 173 < len(case.events)
 
 
-# One of each kind each time; the others come to the same places by other ways.
-SEEDS = [pytest.param(i, marks=[] if i in (0, 3, 5) else pytest.mark.slow) for i in range(6)]
+# An early and a late one each time, killed twice; the others come to more places by other ways.
+RUNS = [(0, 2), (5, 2), *(pytest.param(i, 5, marks=pytest.mark.slow) for i in range(6))]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_killed_runs_give_the_draws_of_the_run_in_peace(case: Case, seed: int) -> None:
-    rng, name = np.random.default_rng(seed), f"run{seed}"
+@pytest.mark.parametrize(("seed", "num_kills"), RUNS)
+def test_killed_runs_give_the_draws_of_the_run_in_peace(
+    case: Case, seed: int, num_kills: int
+) -> None:
+    rng, name = np.random.default_rng(seed), f"run{seed}-{num_kills}"
     kills = 0
-    for i in range(KILLS_PER_RUN):
+    for i in range(num_kills):
         first = FIRST_EVENT[seed]
         low, high = first if i == 0 else (0, 25 if first[0] == 0 else 8)
         code, said = case.start(name, int(rng.integers(low, high)))
@@ -79,4 +80,4 @@ def test_killed_runs_give_the_draws_of_the_run_in_peace(case: Case, seed: int) -
     for array in found.files:
         np.testing.assert_array_equal(found[array], case.expected[array])
     # A run that was at its end before the last kill has met fewer.
-    assert kills == KILLS_PER_RUN
+    assert kills == num_kills

@@ -15,6 +15,7 @@ from mirth.core.outcomes import ChainVerdict, SamplingError
 from mirth.core.stored import StoredArray
 from mirth.inference.chains.chains import Chains, standard_error
 from mirth.inference.chains.programs import ChainPrograms
+from mirth.inference.engine.programs import PROGRAMS
 from mirth.inference.run import reviews, stages
 from mirth.inference.run.health import HealthPolicy, HealthRecord
 from mirth.results import diagnostics
@@ -26,15 +27,15 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 @pytest.fixture(autouse=True)
-def early(monkeypatch: pytest.MonkeyPatch) -> None:
+def early(host_patch: pytest.MonkeyPatch) -> None:
     """Rounds short enough for short runs."""
     for module in (reviews, stages):
-        monkeypatch.setattr(module, "FIRST_STEPS", 8)
-        monkeypatch.setattr(module, "FIRST_DRAWS", 4)
+        host_patch.setattr(module, "FIRST_STEPS", 8)
+        host_patch.setattr(module, "FIRST_DRAWS", 4)
 
 
 @pytest.fixture
-def sick(monkeypatch: pytest.MonkeyPatch) -> None:
+def sick(host_patch: pytest.MonkeyPatch) -> None:
     """Make the target of chain 1 flat and infinite beyond its start, so that each step fails.
 
     Its start is marked by its first parameter, which is beyond what the others reach.
@@ -57,8 +58,11 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return walled_logdensity
 
-    monkeypatch.setattr(Chains, "__init__", marked)
-    monkeypatch.setattr(ChainPrograms, "logdensity_fn", walled)
+    host_patch.setattr(Chains, "__init__", marked)
+    host_patch.setattr(ChainPrograms, "logdensity_fn", walled)
+    # Programs of its own, which its tests share.
+    context = PROGRAMS._context
+    host_patch.setattr(PROGRAMS, "_context", lambda: (context(), "walled"))
 
 
 OPTIONS: dict[str, Any] = {"num_chains": 3, "n_warmup": 40, "n_samples": 10}
@@ -109,7 +113,7 @@ def test_a_chain_begins_anew_three_times_and_is_dropped(run: Any, sick: None) ->
 
 
 def test_a_chain_that_begins_anew_recovers(
-    run: Any, sick: None, monkeypatch: pytest.MonkeyPatch
+    run: Any, sick: None, host_patch: pytest.MonkeyPatch
 ) -> None:
     """The second time its start is a good one: the chain is taken, the others are as before."""
     init = Chains.init
@@ -119,13 +123,13 @@ def test_a_chain_that_begins_anew_recovers(
             self.flat[1] = self.flat[0]
         return init(self, restarts)
 
-    monkeypatch.setattr(Chains, "init", cured)
-    posterior = run(**OPTIONS | {"n_warmup": 100}, unhealthy_chains="restart")
+    host_patch.setattr(Chains, "init", cured)
+    posterior = run(**OPTIONS | {"n_warmup": 400}, unhealthy_chains="restart")
     assert posterior.num_chains == 3 and len(posterior.notes) == 1
     assert (np.ptp(posterior.positions()[1], axis=0) > 0).all()
     # The others have not noticed, and chain 1 has its own random numbers.
-    monkeypatch.setattr(Chains, "init", init)
-    kept = run(**OPTIONS | {"n_warmup": 100})
+    host_patch.setattr(Chains, "init", init)
+    kept = run(**OPTIONS | {"n_warmup": 400})
     for k in (0, 2):
         np.testing.assert_array_equal(posterior.positions()[k], kept.positions()[k])
     assert (posterior.positions()[1] != posterior.positions()[0]).any()
@@ -170,7 +174,7 @@ def test_every_restart_of_a_chain_has_keys_of_its_own(
 def test_what_was_done_survives_a_stop(
     run: Any, sick: None, tmp_path: Any, policy: str, phase: str
 ) -> None:
-    options = OPTIONS | {"n_warmup": 100, "unhealthy_chains": policy, "chunk_steps": 5}
+    options = OPTIONS | {"n_warmup": 400, "unhealthy_chains": policy, "chunk_steps": 5}
     base = run(**options)
     with pytest.raises(mirth.RunInterrupted):
         run(**options, out=tmp_path, monitors=[Stop(phase, 2)])
@@ -179,16 +183,16 @@ def test_what_was_done_survives_a_stop(
     assert_same(again, base)
 
 
-def test_a_run_without_a_healthy_chain_ends(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_a_healthy_chain_ends(run: Any, host_patch: pytest.MonkeyPatch) -> None:
     def all_frozen(distance: Any, *_: Any, **__: Any) -> Any:
         return [ChainVerdict.FROZEN] * len(distance)
 
-    monkeypatch.setattr(reviews, "judge_chains", all_frozen)
+    host_patch.setattr(reviews, "judge_chains", all_frozen)
     with pytest.raises(SamplingError, match="No chain is left"):
         run(**OPTIONS, unhealthy_chains="drop")
 
 
-def reviewed(run: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[dict[str, Any]]:
+def reviewed(run: Any, host_patch: pytest.MonkeyPatch, **options: Any) -> list[dict[str, Any]]:
     """Run, and give the facts and verdicts of every review."""
     seen: list[dict[str, Any]] = []
     judge = reviews.judge_chains
@@ -198,14 +202,14 @@ def reviewed(run: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[
         seen.append(facts | {"distance": distance, "rate": rate, "verdicts": verdicts})
         return verdicts
 
-    monkeypatch.setattr(reviews, "judge_chains", hear)
+    host_patch.setattr(reviews, "judge_chains", hear)
     run(**options)
     return seen
 
 
-def test_what_the_reviews_judge_by(run: Any, sick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviews, "_MIN_DRAWS_TO_COMPARE", 8)
-    seen = reviewed(run, monkeypatch, **OPTIONS)
+def test_what_the_reviews_judge_by(run: Any, sick: None, host_patch: pytest.MonkeyPatch) -> None:
+    host_patch.setattr(reviews, "_MIN_DRAWS_TO_COMPARE", 8)
+    seen = reviewed(run, host_patch, **OPTIONS)
     base = {"distance", "rate", "verdicts"}
     predictions = {"lppd_chain", "lppd_start", "lppd_standard_error"}
     tuning = [facts for facts in seen if "is_at_cap" in facts]
@@ -220,15 +224,15 @@ def test_what_the_reviews_judge_by(run: Any, sick: None, monkeypatch: pytest.Mon
 
 
 def test_the_last_review_and_the_final_judgement_see_the_same(
-    run: Any, monkeypatch: pytest.MonkeyPatch
+    run: Any, host_patch: pytest.MonkeyPatch
 ) -> None:
     """One review, after all draws: its facts are those of the posterior."""
-    monkeypatch.setattr(reviews, "_MIN_DRAWS_TO_COMPARE", 8)
-    monkeypatch.setattr(reviews, "FIRST_DRAWS", 8)
-    monkeypatch.setattr(stages, "FIRST_DRAWS", 8)
+    host_patch.setattr(reviews, "_MIN_DRAWS_TO_COMPARE", 8)
+    host_patch.setattr(reviews, "FIRST_DRAWS", 8)
+    host_patch.setattr(stages, "FIRST_DRAWS", 8)
     posteriors = []
     options = OPTIONS | {"n_warmup": 0, "n_samples": 8}
-    (facts,) = reviewed(lambda **o: posteriors.append(run(**o)), monkeypatch, **options)
+    (facts,) = reviewed(lambda **o: posteriors.append(run(**o)), host_patch, **options)
     (posterior,) = posteriors
     np.testing.assert_array_equal(facts["distance"], diagnostics._distance(posterior))
     np.testing.assert_array_equal(facts["rate"], diagnostics.divergence_rate(posterior))
@@ -248,16 +252,16 @@ def test_a_standard_error_of_what_overflowed_is_unknown() -> None:
     np.testing.assert_array_equal(standard_error(log_prob, start), expected)
 
 
-def test_a_step_size_is_held_the_second_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_size_is_held_the_second_time(run: Any, host_patch: pytest.MonkeyPatch) -> None:
     """Being at the cap in one review may be the work of a single divergence."""
     tuned = Chains.tuned
-    at_cap = {"is_at_cap": np.array([True, False])}
-    monkeypatch.setattr(Chains, "tuned", lambda self, c: tuned(self, c)._replace(**at_cap))
-    options = {"num_chains": 2, "n_warmup": 1300, "n_samples": 2, "unhealthy_chains": "keep"}
-    facts = reviewed(run, monkeypatch, **options)
+    at_cap = {"is_at_cap": np.array([True, False, False])}
+    host_patch.setattr(Chains, "tuned", lambda self, c: tuned(self, c)._replace(**at_cap))
+    options = OPTIONS | {"unhealthy_chains": "keep"}
+    facts = reviewed(run, host_patch, **options)
     seen = [one["is_at_cap"].tolist() for one in facts if "is_at_cap" in one]
-    assert seen[0] == [False, False] and len(seen) > 1
-    assert all(held == [True, False] for held in seen[1:])
+    assert seen[0] == [False] * 3 and len(seen) > 1
+    assert all(held == [True, False, False] for held in seen[1:])
 
 
 @pytest.mark.parametrize("step_size", [0.0999, 0.09])

@@ -36,7 +36,10 @@ def full() -> mirth.Posterior:
     return infer()
 
 
-@pytest.mark.parametrize(("dtype", "digits"), [("float16", 1e-3), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "digits"),
+    [pytest.param("float16", 1e-3, marks=pytest.mark.slow), ("bfloat16", 1e-2)],
+)
 @pytest.mark.parametrize("in_folder", [False, True])
 def test_sixteen_bits(
     full: mirth.Posterior, tmp_path: Path, dtype: str, digits: float, in_folder: bool
@@ -58,9 +61,9 @@ def test_sixteen_bits(
 
 
 def test_large_draws_are_read_in_full_precision(
-    tmp_path: Path, full: mirth.Posterior, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, full: mirth.Posterior, host_patch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirth.prediction.blocks._MAX_BYTES_IN_MEMORY", 0)
+    host_patch.setattr("mirth.prediction.blocks._MAX_BYTES_IN_MEMORY", 0)
     posterior = infer(draws_dtype="bfloat16", out=tmp_path / "run")
     first = jax.tree.leaves(posterior.draws)[0]
     assert first.full_precision()[0, :2].dtype == np.float32

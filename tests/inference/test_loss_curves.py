@@ -12,7 +12,7 @@ import pytest
 
 import mirth
 from mirth.core.keys import Purpose, chain_keys
-from mirth.inference import WarmStartReport, join_chains
+from mirth.inference import Placement, WarmStartReport, join_chains
 from mirth.inference.reports import with_equal_curves
 from mirth.inference.start import curves as module
 from mirth.inference.start.curves import LossCurves
@@ -35,9 +35,12 @@ def infer(model: mirth.Model, data: Any, held: Any, **settings: Any) -> WarmStar
     return mirth.infer(model, data, start, num_chains=2, validation=held).warm_start
 
 
-def test_the_curve_of_the_validation_rows_leads_to_the_kept_loss(run: Any) -> None:
-    report = run(num_chains=4, start=mirth.DeepEnsemble(**START)).warm_start
-    assert report.training_curve.shape == report.validation_curve.shape == (4, report.epochs.max())
+def test_the_curve_of_the_validation_rows_leads_to_the_kept_loss(
+    model: mirth.Model, data: mirth.Dataset
+) -> None:
+    start = mirth.DeepEnsemble(**START)
+    report = mirth.infer(model, data, start, num_chains=3, validation=0.3).warm_start
+    assert report.training_curve.shape == report.validation_curve.shape == (3, report.epochs.max())
     np.testing.assert_array_equal(report.curve_epochs, np.arange(1, report.epochs.max() + 1))
     assert len(set(report.epochs.tolist())) > 1
     for k, (epochs, best) in enumerate(zip(report.epochs, report.best_epochs, strict=True)):
@@ -48,7 +51,7 @@ def test_the_curve_of_the_validation_rows_leads_to_the_kept_loss(run: Any) -> No
         assert report.training_curve[k, best - 1] < report.training_curve[k, 0]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_losses_are_mean_losses_of_all_rows(
     model: mirth.Model, data: mirth.Dataset, streamed: bool
 ) -> None:
@@ -60,11 +63,12 @@ def test_the_losses_are_mean_losses_of_all_rows(
     settings = {"learning_rate": STILL, "weight_decay": 0.0, "max_epochs": 3, "patience": 5}
     report = infer(model, rows, held, **settings)  # 30 rows: batches of 8, 8, 8 and 6
     keys = chain_keys(0, Purpose.NETWORK_INIT, 2)
+    log_probs = jax.jit(lambda params, rows: model.log_prob(params, rows))
     for k, key in enumerate(keys):
         params = model.init(key, jnp.asarray(train.x))
 
         def loss(rows: mirth.Dataset, weights: Any, params: Any = params) -> float:
-            log_prob = np.asarray(model.log_prob(params, mirth.data.Batch(rows.x, rows.y)))
+            log_prob = np.asarray(log_probs(params, mirth.data.Batch(rows.x, rows.y)))
             return float(-np.average(log_prob, weights=weights))
 
         # Sums of 30 numbers of order 1 in float32.
@@ -81,7 +85,7 @@ def test_the_transform_is_in_the_training_loss(model: mirth.Model, data: mirth.D
     assert (np.abs(plain.training_curve - far.training_curve) > 0.01).all()
 
 
-@pytest.mark.parametrize("phase", ["warm start", "sampling"])
+@pytest.mark.parametrize("phase", ["warm start", pytest.param("sampling", marks=pytest.mark.slow)])
 def test_the_curves_survive_a_stop(run: Any, tmp_path: Any, phase: str) -> None:
     options = {"start": mirth.DeepEnsemble(**START), "n_samples": 10, "chunk_steps": 5}
     base = run(**options).warm_start
@@ -108,8 +112,8 @@ def test_other_starts_have_none(run: Any) -> None:
     assert report.curve_epochs.tolist() == []
 
 
-def test_chains_are_taken_and_joined(run: Any) -> None:
-    posterior = run(num_chains=3, start=mirth.DeepEnsemble(**START), n_samples=4)
+def test_chains_are_taken_and_joined(model: mirth.Model, data: mirth.Dataset) -> None:
+    posterior = mirth.infer(model, data, mirth.DeepEnsemble(**START), num_chains=3, validation=0.3)
     parts = [posterior.take_chains([k]) for k in (2, 0, 1)]
     report = posterior.warm_start
     np.testing.assert_array_equal(parts[0].warm_start.training_curve, report.training_curve[[2]])
@@ -135,10 +139,10 @@ def test_curves_of_different_lengths_are_joined() -> None:
 
 @pytest.mark.parametrize("pieces", [[1] * 47, [10, 10, 10, 10, 7], [47], [3, 40, 4]])
 def test_the_memory_of_many_epochs_is_bounded(
-    monkeypatch: pytest.MonkeyPatch, pieces: list[int]
+    host_patch: pytest.MonkeyPatch, pieces: list[int]
 ) -> None:
     """The points do not depend on the pieces in which the epochs come."""
-    monkeypatch.setattr(module, "MAX_POINTS", 10)
+    host_patch.setattr(module, "MAX_POINTS", 10)
     curves, epoch = LossCurves.empty(2), 0
     for length in pieces:
         losses = np.arange(epoch + 1.0, epoch + length + 1)[None, :, None] * np.array([1.0, -1.0])
@@ -152,11 +156,12 @@ def test_the_memory_of_many_epochs_is_bounded(
     np.testing.assert_array_equal(curves.points[1, :, 0], np.where(kept <= 30, kept, np.nan))
 
 
-def test_a_long_optimisation(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = mirth.DeepEnsemble(**START)
-    whole = run(start=start, n_samples=2).warm_start
-    monkeypatch.setattr(module, "MAX_POINTS", 8)
-    report = run(start=start, n_samples=2).warm_start
+def test_a_long_optimisation(
+    model: mirth.Model, data: mirth.Dataset, host_patch: pytest.MonkeyPatch
+) -> None:
+    whole = infer(model, data, 0.3)
+    host_patch.setattr(module, "MAX_POINTS", 8)
+    report = infer(model, data, 0.3)
     assert report.training_curve.shape[1] <= 8 and report.curve_stride > 1
     at = report.curve_epochs - 1
     np.testing.assert_array_equal(report.training_curve, whole.training_curve[:, at])
@@ -168,11 +173,14 @@ def test_a_long_optimisation(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(getattr(report, name), getattr(whole, name))
 
 
-def test_many_members_as_one_vectorised_program(run: Any) -> None:
+def test_many_members_as_one_vectorised_program(model: mirth.Model, data: mirth.Dataset) -> None:
     """Members that have stopped wait for the others."""
     start = mirth.DeepEnsemble(**START)
-    one = run(num_chains=3, start=start, n_samples=2).warm_start
-    two = run(num_chains=3, start=start, n_samples=2, sequential=False, num_devices=1).warm_start
+    together = mirth.Run(placement=Placement(tuple(jax.local_devices()[:1]), sequential=False))
+    one, two = (
+        mirth.infer(model, data, start, num_chains=3, validation=0.3, run=run).warm_start
+        for run in (None, together)
+    )
     assert jax.tree.map(np.shape, vars(one)) == jax.tree.map(np.shape, vars(two))
     np.testing.assert_array_equal(np.isnan(one.training_curve), np.isnan(two.training_curve))
     # The first epochs, before rounding grows.

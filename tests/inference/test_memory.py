@@ -102,7 +102,12 @@ def test_what_counts_changes_the_estimate() -> None:
     [
         ((16, 16), 20_000, {"data_block_size": 10**6}),  # activations rule
         pytest.param((16, 16), 20_000, {"data_block_size": 2000}, marks=pytest.mark.slow),
-        ((16, 16), 20_000, {"data_block_size": 2000, "sequential": False}),
+        pytest.param(
+            (16, 16),
+            20_000,
+            {"data_block_size": 2000, "sequential": False},
+            marks=pytest.mark.slow,
+        ),
         ((64, 64), 50, {}),  # states and kept draws rule
         pytest.param((64, 64), 50, {"sequential": False}, marks=pytest.mark.slow),
     ],

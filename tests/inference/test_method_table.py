@@ -1,8 +1,9 @@
 """One row per method, and what every method promises: who adds a method adds a row.
 
-All tests below run on all rows: through ``mirth.infer``, stopped and taken up again, gone on with,
-in chunks of any length, with draws of 16 bits. What is particular to a method (its parameters, its
-reports) has a file of its own.
+All tests below run on all rows (by default on the most telling ones, as slow tests on the others):
+through ``mirth.infer``, stopped and taken up again, gone on with, in chunks of any length, with
+draws of 16 bits. What is particular to a method (its parameters, its reports) has a file of its
+own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from flat_arguments import in_groups
 
 import mirth
 from mirth.inference import Placement, Posterior
+from tests.cases import slow_but
 from tests.inference.test_programs import counted, num_programs
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -103,10 +105,12 @@ def method_of(name: str, start: Any = None, n_samples: int | None = None) -> Any
     return (row.make or mirth.methods.METHODS[name])(**fields)
 
 
-@pytest.fixture(scope="module", params=ROWS)
-def name(request: Any) -> str:
-    """Name of a row; all tests of it run before the next one, so they share its programs."""
-    return request.param
+def rows(*always: str) -> pytest.MarkDecorator:
+    """All rows, of which others than ``always`` are slow.
+
+    All tests of a row run before the next one, so they share its programs.
+    """
+    return pytest.mark.parametrize("name", slow_but(always, ROWS), scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +142,8 @@ def assert_same(one: Posterior, two: Posterior) -> None:
         np.testing.assert_array_equal(*values)
 
 
+# Of the others' settings each has run in one of these: naive, not preconditioned, SGLD, friction.
+@rows(*(ROWS.keys() - {"smile", "psmile-naive", "sgld", "sghmc"}))
 def test_a_run_gives_what_was_asked_for(name: str, base: Posterior) -> None:
     row, draws = ROWS[name], base.positions()
     assert draws.shape[:2] == (2, row.n_samples or 1) and np.isfinite(draws).all()
@@ -158,6 +164,7 @@ def test_a_run_gives_what_was_asked_for(name: str, base: Posterior) -> None:
         assert found == {statistic} and np.isfinite(base.sample_stats[statistic]).all()
 
 
+@rows("mile", "psmile", "deep_ensemble")
 def test_a_second_equal_run_is_the_same_and_compiles_nothing(
     name: str, infer: Any, base: Posterior
 ) -> None:
@@ -194,6 +201,7 @@ class Stop(mirth.Monitor):
         self._stop(report.phase == "sampling")
 
 
+@rows("mile", "psmile", "adaptive-sghmc", "csgld")
 def test_a_stopped_run_goes_on_to_the_same_draws(
     name: str, infer: Any, base: Posterior, tmp_path: Path
 ) -> None:
@@ -211,6 +219,7 @@ def test_a_stopped_run_goes_on_to_the_same_draws(
     assert set(heard.phases) == ({"sampling"} if stops[1] else set())
 
 
+@rows("mile", "deep_ensemble")
 def test_a_finished_run_goes_on_with_draws_of_16_bits(
     name: str, infer: Any, base: Posterior, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,9 +126,9 @@ class Equinox(eqx.Module):
 @pytest.mark.parametrize(
     "network",
     [
-        mirth.networks.FlaxLinenNetwork(Linen()),
+        pytest.param(mirth.networks.FlaxLinenNetwork(Linen()), marks=pytest.mark.slow),
         mirth.networks.FlaxNnxNetwork(Nnx),
-        mirth.networks.EquinoxNetwork(Equinox),
+        pytest.param(mirth.networks.EquinoxNetwork(Equinox), marks=pytest.mark.slow),
     ],
     ids=["linen", "nnx", "equinox"],
 )

@@ -126,7 +126,11 @@ def test_after_jax_has_started_the_run_works_and_says_so_once() -> None:
     ("script", "environment"),
     [
         ("jax.config.update('jax_num_cpu_devices', 2)\n", {}),
-        ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}),
+        pytest.param(
+            "",
+            {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_users_own_number_is_left_alone(script: str, environment: dict[str, str]) -> None:

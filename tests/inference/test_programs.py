@@ -17,6 +17,7 @@ from jax._src import monitoring  # there is no public way to count compilations
 
 import mirth
 from mirth.inference.engine.programs import MAX_KEPT, PROGRAMS
+from tests.cases import slow_but
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -76,7 +77,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+# The stream and the loop of fits below always run pSMILE and MILE.
+@pytest.mark.parametrize("name", slow_but(["SG-MCMC"], METHODS))
 def test_a_second_equal_fit_compiles_nothing(name: str) -> None:
     options = METHODS[name]
     first = fit(**options)
@@ -158,7 +160,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", slow_but(["functions", "what is kept", "learning rate"], PAIRS))
 def test_what_differs_shares_no_program(name: str) -> None:
     """After another fit a fit gives what it gives in a process of its own."""
     one, other = PAIRS[name]
@@ -183,16 +185,26 @@ def test_a_loop_of_fits_does_not_grow() -> None:
     assert num_programs(events) == (0, 0)
 
 
-def test_the_programs_that_are_kept_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("method", "num_entries"),
+    [(mirth.DeepEnsemble(max_epochs=1), 1), pytest.param(None, 2, marks=pytest.mark.slow)],
+    ids=["ensemble", "chains"],
+)
+def test_the_programs_that_are_kept_are_few(
+    monkeypatch: pytest.MonkeyPatch, method: Any, num_entries: int
+) -> None:
     """Networks known by identity, each with programs of its own, are let go with them."""
     assert PROGRAMS.max_kept == MAX_KEPT  # an entry holds some 25 MiB of compiled code
-    monkeypatch.setattr(PROGRAMS, "max_kept", 2)
+    monkeypatch.setattr(PROGRAMS, "max_kept", num_entries)
     networks = []
     for i in range(3):
         network = linear(1.0 + i)
         networks.append(weakref.ref(network))
-        fit(model=of(network), n_warmup=0)
-        assert len(PROGRAMS) == 2
+        if method is None:
+            fit(model=of(network), n_warmup=0)
+        else:
+            mirth.infer(of(network), DATA, method, num_chains=1)
+        assert len(PROGRAMS) == num_entries
         del network
     gc.collect()
     assert [network() is not None for network in networks] == [False, False, True]

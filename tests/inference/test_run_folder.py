@@ -77,11 +77,11 @@ def test_other_libraries_read_the_draws(run: Any, base: Posterior, tmp_path: Any
 
 
 def test_predictions_read_draws_that_do_not_fit_into_the_memory(
-    run: Any, base: Posterior, tmp_path: Any, monkeypatch: Any
+    run: Any, base: Posterior, tmp_path: Any, host_patch: Any
 ) -> None:
     stored, x = run(out=tmp_path), np.linspace(-1, 1, 7)[:, None]
-    monkeypatch.setattr("mirth.prediction.blocks._MAX_BYTES_IN_MEMORY", 0)
-    monkeypatch.setattr("mirth.prediction.blocks._DRAWS_PER_READ", 7)
+    host_patch.setattr("mirth.prediction.blocks._MAX_BYTES_IN_MEMORY", 0)
+    host_patch.setattr("mirth.prediction.blocks._DRAWS_PER_READ", 7)
     for size in (200, 1 << 20):  # draws in several chunks, or in one
         one, two = (
             mirth.make_predictive(p.model, p.draws, x, max_buffer_bytes=size)
@@ -107,7 +107,9 @@ def test_predictions_read_draws_that_do_not_fit_into_the_memory(
         ("sampling", 3),
     ],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_goes_on_to_the_same_draws(
     run: Any, base: Posterior, tmp_path: Any, phase: str, count: int, number: int
 ) -> None:
@@ -246,8 +248,8 @@ def test_without_a_good_checkpoint_the_run_says_so(run: Any, tmp_path: Any) -> N
         run(out=tmp_path)
 
 
-def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 4)
+def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Any, host_patch: Any) -> None:
+    host_patch.setattr("mirth.inference.store.draws._MAX_CHUNK_DRAWS", 4)
     with pytest.raises(mirth.RunInterrupted):
         run(out=tmp_path, chunk_steps=5, monitors=[Stop("sampling", 3)])
     for path in (tmp_path / "draws.zarr" / "logdensity").rglob("*"):
@@ -258,7 +260,7 @@ def test_draws_that_are_gone_are_missed(run: Any, tmp_path: Any, monkeypatch: An
 
 
 def test_a_full_disk_keeps_the_last_good_state(
-    run: Any, base: Posterior, tmp_path: Any, monkeypatch: Any
+    run: Any, base: Posterior, tmp_path: Any, host_patch: Any
 ) -> None:
     options: dict[str, Any] = {"out": tmp_path, "chunk_steps": 5, "checkpoint_seconds": 0.0}
     write, count = Checkpoints.write, 0
@@ -270,7 +272,7 @@ def test_a_full_disk_keeps_the_last_good_state(
             raise OSError(28, "No space left on device")
         return write(self, snapshot)
 
-    with monkeypatch.context() as patch:
+    with host_patch.context() as patch:
         patch.setattr(Checkpoints, "write", full)
         with pytest.raises(OSError, match="No space left"):
             run(**options)
@@ -279,11 +281,11 @@ def test_a_full_disk_keeps_the_last_good_state(
     assert_same(run(**options), base)
 
 
-def test_an_error_of_the_writing_thread_is_heard(run: Any, tmp_path: Any, monkeypatch: Any) -> None:
+def test_an_error_of_the_writing_thread_is_heard(run: Any, tmp_path: Any, host_patch: Any) -> None:
     def fail(self: Any, piece: Any, start: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mirth.inference.store.draws.DrawStore._write", fail)
+    host_patch.setattr("mirth.inference.store.draws.DrawStore._write", fail)
     with pytest.raises(OSError, match="No space left"):
         run(out=tmp_path)
 

@@ -61,15 +61,15 @@ class Look(Monitor):
 
 
 def test_a_run_that_goes_on_and_ends(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
     for module in (reviews, stages):
-        monkeypatch.setattr(module, "FIRST_STEPS", 8)
+        host_patch.setattr(module, "FIRST_STEPS", 8)
 
     def judge(distance: Any, *_: Any, **__: Any) -> Any:
         return [ChainVerdict.MOVED, ChainVerdict.FROZEN]
 
-    monkeypatch.setattr(reviews, "judge_chains", judge)
+    host_patch.setattr(reviews, "judge_chains", judge)
     look = Look(tmp_path / "run")
     run(**SHORT, out=look.folder, monitors=[look])
     assert all(status.is_running and status.folder == look.folder for status in look.seen)
@@ -151,7 +151,7 @@ def test_a_process_that_was_killed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_run_that_ends_while_it_is_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
     """The lock is looked at first, so the run was held and then says that it has finished."""
     directory(tmp_path, {"state": "running"})
@@ -165,7 +165,7 @@ def test_a_run_that_ends_while_it_is_looked_at(
             lock.release()
         return read_text(self, **options)
 
-    monkeypatch.setattr(Path, "read_text", ended)
+    host_patch.setattr(Path, "read_text", ended)
     assert read_status(tmp_path).state == "running"  # as it was
     assert read_status(tmp_path).state == "finished"
 

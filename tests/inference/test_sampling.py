@@ -18,6 +18,7 @@ import mirth
 from mirth.inference import Placement, Posterior
 from mirth.inference.start.starts import GivenStart
 from mirth.samplers import MCLMC, SGLD, Adaptation, MILETuner, ThreePhases
+from tests.cases import slow_but
 from tests.inference.test_run_folder import Stop, assert_same
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -69,6 +70,11 @@ def base(sample: Any) -> Posterior:
     return sample()
 
 
+@pytest.fixture(scope="module")
+def ensemble(sample: Any) -> Posterior:
+    return sample(method=START)
+
+
 def three_phases(kernel: Any, n_warmup: int) -> Adaptation:
     return ThreePhases.of(kernel, MILETuner(n_warmup, energy_variance_end=0.02))
 
@@ -91,7 +97,11 @@ CASES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# "kernel" and "adaptation" have tests of their own, and the batches the stream below.
+ALWAYS = ["adaptation", "n_warmup", "n_samples", "n_thinning", "start"]
+
+
+@pytest.mark.parametrize("name", slow_but(ALWAYS, CASES))
 def test_every_parameter_changes_the_draws(name: str, sample: Any, base: Posterior) -> None:
     other = sample(**{name: CASES[name]})
     assert (
@@ -178,17 +188,18 @@ def test_bad_arguments_are_named(fields: dict[str, Any], error: type, text: str)
         mirth.Sampling(**(BASE | fields))
 
 
-def test_a_stream_needs_batches(model: mirth.Model, data: mirth.Dataset) -> None:
+def test_a_stream_needs_batches(
+    model: mirth.Model, data: mirth.Dataset, ensemble: Posterior
+) -> None:
     stream = mirth.data.ArrayStream(data.x, data.y)
     with pytest.raises(TypeError, match=r"batch_size=None\) needs all rows"):
         mirth.infer(model, stream, mirth.Sampling(**BASE), validation=data)
-    method = mirth.Sampling(**(BASE | {"batch_size": 8}))
-    posterior = mirth.infer(model, stream, method, validation=data, num_chains=1)
+    method = mirth.Sampling(**(BASE | {"batch_size": 8, "start": ensemble}))
+    posterior = mirth.infer(model, stream, method, validation=data, num_chains=2)
     assert np.ptp(posterior.positions(), axis=1).max() > 0
 
 
-def test_starts(sample: Any, model: mirth.Model, data: mirth.Dataset) -> None:
-    ensemble = sample(method=START)
+def test_starts(sample: Any, ensemble: Posterior) -> None:
     one = jax.tree.map(lambda leaf: leaf[1], ensemble.start)
     for start, expected in (
         (ensemble, ensemble.start),
@@ -200,10 +211,19 @@ def test_starts(sample: Any, model: mirth.Model, data: mirth.Dataset) -> None:
     prior = sample(start="prior", n_warmup=0, n_samples=1)
     assert prior.start["network"][0]["weight"].std() > 0.3  # N(0, 1), not that of an optimiser
     assert (prior.start["network"][0]["weight"][0] != prior.start["network"][0]["weight"][1]).any()
-    for method in (mirth.MILE, mirth.SMILE, mirth.SGMCMC):
-        short = method(n_warmup=10, n_samples=1, start=ensemble)
-        again = sample(method=short)
-        jax.tree.map(np.testing.assert_array_equal, again.start, ensemble.start)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(mirth.MILE, marks=pytest.mark.slow),
+        pytest.param(mirth.SMILE, marks=pytest.mark.slow),
+        mirth.SGMCMC,
+    ],
+)
+def test_other_methods_have_the_starts(method: Any, sample: Any, ensemble: Posterior) -> None:
+    again = sample(method=method(n_warmup=10, n_samples=1, start=ensemble))
+    jax.tree.map(np.testing.assert_array_equal, again.start, ensemble.start)
 
 
 def test_starts_that_do_not_fit(sample: Any, base: Posterior) -> None:

@@ -68,7 +68,7 @@ def test_an_old_share_counts_unless_rows_are_given() -> None:
 
 
 def test_a_longer_run_by_the_old_name() -> None:
-    method = mirth.MILE(n_warmup=10, n_samples=2, n_thinning=1, start=ENSEMBLE)
+    method = mirth.SGMCMC(n_warmup=10, n_samples=2, n_thinning=1, batch_size=8, start="prior")
     short = mirth.infer(MODEL, DATA, method, num_chains=1)
     longer = method.set_params(n_samples=3)
     with pytest.warns(FutureWarning, match=r"infer\(run=mirth.Run\(go_on_from=...\)\)"):

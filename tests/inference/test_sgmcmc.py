@@ -15,6 +15,7 @@ import mirth
 from mirth.core.schedules import Cyclical, Linear
 from mirth.inference import Placement, Posterior, resolve_method
 from mirth.samplers.scheduled import cycle
+from tests.cases import slow_but
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -69,7 +70,10 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+ALWAYS = ["kernel", "n_warmup", "n_samples", "n_thinning", "temperature"]
+
+
+@pytest.mark.parametrize("name", slow_but(ALWAYS, CASES))
 def test_every_parameter_changes_the_draws(sgmcmc: Callable[..., Posterior], name: str) -> None:
     value, shared = CASES[name]
     one, two = sgmcmc(**shared), sgmcmc(**(shared | {name: value}))
@@ -85,7 +89,7 @@ def test_no_parameter_is_forgotten() -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (Linear(0.01, 0.0001), {"schedule": "linear"}),
+        pytest.param(Linear(0.01, 0.0001), {"schedule": "linear"}, marks=pytest.mark.slow),
         (lambda step, num_steps: 0.01 + 0.0 * step, {}),
         (Cyclical(0.01, 0.0001, num_cycles=2, exploration_fraction=0.5), CYCLES),
     ],

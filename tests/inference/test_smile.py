@@ -17,6 +17,8 @@ from mirth.core.random import fold_in
 from mirth.inference import METHODS, Placement, Posterior, resolve_method
 from mirth.inference.chains.chains import Chains
 from mirth.inference.run.reviews import Reviews
+from mirth.samplers import Moment
+from tests.cases import slow_but
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -82,7 +84,10 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+ALWAYS = ["n_samples", "n_thinning", "step_size_rule", "integrator", "reset_probability"]
+
+
+@pytest.mark.parametrize("name", slow_but(ALWAYS, CASES))
 def test_every_parameter_changes_the_draws(smile: Callable[..., Posterior], name: str) -> None:
     value, shared = CASES[name]
     one, two = smile(**shared), smile(**(shared | {name: value}))
@@ -133,7 +138,8 @@ def test_kept_energies_equal_recomputed_ones(
         rows_key = jax.random.wrap_key_data(chain.rows_key)
         logdensity_fn = chains.programs.logdensity_fn(chains.shared, rows_key, count, n)
         if count % every == 0:  # the first step of the sampling is the 61st
-            sampler = chain.adapted.tuner.sampler
+            moment = Moment(n, chain.num_steps, False, False, 0)
+            sampler = chains.adaptation.sampler(chain.adapted, moment).kernel
             _, said = sampler.step(fold_in(key, n), chain.kernel, logdensity_fn)
         chain, _ = step(fold_in(key, n), chain, n, chains.shared)
         np.testing.assert_allclose(posterior.positions()[0, n], chain.kernel.position, rtol=1e-4)
@@ -146,31 +152,28 @@ def test_kept_energies_equal_recomputed_ones(
     assert len(set(energies)) == -(-8 // every) and np.abs(energies).max() > 0.01
 
 
+@pytest.mark.slow  # that of MILE, in test_chains.py, always runs
 def test_draws_do_not_depend_on_devices(smile: Callable[..., Posterior]) -> None:
     base, two = smile(), smile(num_devices=2)
     np.testing.assert_allclose(two.positions()[:, 0], base.positions()[:, 0], rtol=1e-3, atol=1e-3)
 
 
-def test_every_row_is_used_and_the_scale_is_exact(
-    model: mirth.Model, data: mirth.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_row_is_used_and_the_scale_is_exact(model: mirth.Model, data: mirth.Dataset) -> None:
     """The log densities of the batches of an epoch, less their priors, sum to that of all rows."""
-    seen: list[Chains] = []
-    init = Chains.__init__
-    monkeypatch.setattr(Chains, "__init__", lambda self, *a: (init(self, *a), seen.append(self))[0])
-    method = mirth.SMILE(**(BASE | {"n_warmup": 0, "n_samples": 1, "batch_size": 9}))
     weights = np.linspace(0.5, 2.0, len(data))
     weighted = mirth.Dataset(data.x, data.y, weights)
-    mirth.infer(model, weighted, method, num_chains=1, validation=0.3)
-    (chains,) = seen
+    chains = chains_of(model, weighted, validation=0.3, batch_size=9)
     flat, key = jax.numpy.asarray(chains.flat[0]), jax.random.key(3)
     prior = float(model.log_prior(chains.programs.unravel(flat)))
     source = chains.source.rows
     num = source.batches.num_batches
+    density = jax.jit(
+        lambda key, step: chains.programs.logdensity_fn(chains.shared, key, step, 0)(flat)
+    )
     total = 0.0
     for step in range(num):
         _, weight = source.batches.rows(key, step)
-        estimate = float(chains.programs.logdensity_fn(chains.shared, key, step, 0)(flat)) - prior
+        estimate = float(density(key, step)) - prior
         total += estimate * float(weight.sum()) / source.num_rows
     rows = chains.problem.rows.all
     expected = float(model.log_likelihood(chains.programs.unravel(flat), rows))
@@ -221,7 +224,9 @@ def test_the_released_rule_needs_its_scheme() -> None:
         mirth.SMILE(published=True, integrator="velocity")
 
 
-def chains_of(model: mirth.Model, data: mirth.Dataset, **settings: Any) -> Chains:
+def chains_of(
+    model: mirth.Model, data: mirth.Dataset, validation: float = 0.1, **settings: Any
+) -> Chains:
     """Give the chains of a run that is never started."""
     seen: list[Chains] = []
 
@@ -235,7 +240,8 @@ def chains_of(model: mirth.Model, data: mirth.Dataset, **settings: Any) -> Chain
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mirth.inference.run.stages.ChainRun.__init__", keep)
         with pytest.raises(Seen):
-            mirth.infer(model, data, mirth.SMILE(**(BASE | settings)), num_chains=1)
+            method = mirth.SMILE(**(BASE | {"start": "prior"} | settings))
+            mirth.infer(model, data, method, num_chains=1, validation=validation)
     return seen[0]
 
 

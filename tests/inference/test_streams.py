@@ -68,12 +68,12 @@ def test_a_stream_gives_the_posterior_of_its_rows(posterior: mirth.Posterior) ->
 
 
 def test_chunks_and_interruptions_change_nothing(
-    posterior: mirth.Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    posterior: mirth.Posterior, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
     stream = mirth.data.ArrayStream(X, Y)
     chunks = infer(stream, chunk_steps=11)
     np.testing.assert_array_equal(chunks.positions(), posterior.positions())
-    monkeypatch.setattr("mirth.inference.engine.feed._MAX_STACK_STEPS", 5)
+    host_patch.setattr("mirth.inference.engine.feed._MAX_STACK_STEPS", 5)
     infer(stream, n_samples=6, out=tmp_path / "run")
     again = infer(stream, out=tmp_path / "run")  # goes on
     np.testing.assert_array_equal(again.positions(), posterior.positions())
