@@ -39,9 +39,7 @@ def assert_same(one: mirth.Posterior, other: mirth.Posterior) -> None:
             np.testing.assert_array_equal(np.asarray(leaf), np.asarray(again))
 
 
-@pytest.mark.parametrize(
-    "kind", ["numbers", pytest.param("classes", marks=pytest.mark.slow), "images"]
-)
+@pytest.mark.parametrize("kind", ["numbers", "classes", "images"])
 def test_round_trip(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     posterior = request.getfixturevalue(kind)
     save(posterior, tmp_path / "new" / "model.mirth")

@@ -105,7 +105,9 @@ def test_sampling_keeps_the_energy_variance_that_was_tuned_for(name):
     assert np.all(ratio > 0.02) and np.all(ratio < 2)
 
 
-@targets
+@pytest.mark.parametrize(
+    "name", ["condition number 1e4", pytest.param("isotropic", marks=pytest.mark.slow)]
+)
 def test_chains_agree_on_their_settings(name):
     _, result = run(name)
     for tuned in (result.step_size, result.L):
