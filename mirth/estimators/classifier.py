@@ -105,8 +105,8 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
     >>> X = np.linspace(-2, 2, 60)[:, None]
     >>> noise = np.random.default_rng(0).normal(size=60)
     >>> y = np.where(X[:, 0] + 0.5 * noise > 0, "high", "low")
-    >>> method = mirth.MILE(n_warmup=200, n_samples=20)
-    >>> clf = mirth.BNNClassifier((8,), method=method, n_members=2, random_state=0).fit(X, y)
+    >>> clf = mirth.BNNClassifier((8,), method="deep_ensemble", n_members=2, random_state=0)
+    >>> clf = clf.fit(X, y)
     >>> clf.predict([[1.5], [-1.5]])
     array(['high', 'low'], dtype='<U4')
     """

@@ -120,7 +120,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
     >>> import numpy as np, mirth
     >>> X = np.linspace(-2, 2, 60)[:, None]
     >>> y = 3 * X[:, 0] + np.random.default_rng(0).normal(size=60)
-    >>> method = mirth.MILE(n_warmup=200, n_samples=20)
+    >>> method = mirth.MILE(n_warmup=100, n_samples=5)
     >>> reg = mirth.BNNRegressor((8,), method=method, n_members=2, random_state=0).fit(X, y)
     >>> reg.predict_interval(X, confidence_level=0.9).shape
     (60, 2)

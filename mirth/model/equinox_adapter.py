@@ -51,7 +51,7 @@ class EquinoxNetwork:
     >>> import equinox as eqx, jax, jax.numpy as jnp
     >>> network = EquinoxNetwork(lambda key: eqx.nn.MLP(3, 2, 16, 2, key=key))
     >>> x = jnp.ones((5, 3))
-    >>> params = network.init(jax.random.key(0), x)
+    >>> params = jax.jit(network.init)(jax.random.key(0), x)
     >>> sorted(params)[:2]
     ['layers/0/bias', 'layers/0/weight']
     >>> network.apply(params, x).shape

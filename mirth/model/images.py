@@ -134,10 +134,10 @@ class LeNet(ImageNetwork):
     >>> import jax, jax.numpy as jnp
     >>> network = LeNet(num_outputs=10, mean=0.29, std=0.35)
     >>> x = jnp.ones((2, 28, 28, 1))
-    >>> params = network.init(jax.random.key(0), x)
+    >>> params = jax.eval_shape(network.init, jax.random.key(0), x)
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     61706
-    >>> network.apply(params, x).shape
+    >>> jax.eval_shape(network.apply, params, x).shape
     (2, 10)
     """
 

@@ -77,7 +77,7 @@ class MLP:
     >>> import jax, jax.numpy as jnp
     >>> net = MLP((16, 16), num_outputs=2)
     >>> x = jnp.ones((7, 5))
-    >>> params = net.init(jax.random.key(0), x)
+    >>> params = jax.jit(net.init)(jax.random.key(0), x)
     >>> net.apply(params, x).shape
     (7, 2)
     """

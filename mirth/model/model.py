@@ -52,8 +52,8 @@ class Model:
     >>> from mirth.model import MLP, Normal
     >>> model = Model(MLP((4,), num_outputs=2), Normal())
     >>> batch = Batch(jnp.ones((3, 2)), jnp.zeros(3))
-    >>> params = model.init(jax.random.key(0), batch.x)
-    >>> model.log_density(params, batch).shape
+    >>> params = jax.jit(model.init)(jax.random.key(0), batch.x)
+    >>> jax.jit(model.log_density)(params, batch).shape
     ()
     """
 

@@ -65,8 +65,9 @@ def in_row_blocks(
     ...     return jnp.sum(terms), terms
     >>> batch = Batch(jnp.arange(5.0)[:, None], jnp.ones(5))
     >>> value = lambda slope, size: in_row_blocks(square_loss, slope, batch, size)[0]
-    >>> [[float(f(2.0, size)) for f in (value, jax.grad(value))] for size in (None, 2)]
-    [[-85.0, -100.0], [-85.0, -100.0]]
+    >>> both = jax.jit(jax.value_and_grad(value), static_argnums=1)
+    >>> [tuple(map(float, both(2.0, size))) for size in (None, 2)]
+    [(-85.0, -100.0), (-85.0, -100.0)]
     """
     if block_size is None or block_size >= batch.y.shape[0]:
         return log_likelihood(params, batch)

@@ -55,7 +55,7 @@ class CategoricalPredictive:
     >>> model = Model(MLP((4,), num_outputs=3), Categorical(num_classes=3))
     >>> x = np.linspace(-1, 1, 5)[:, None]
     >>> keys = jax.random.split(jax.random.key(0), (2, 3))  # 2 chains, 3 draws
-    >>> draws = jax.vmap(jax.vmap(lambda key: model.init(key, x)))(keys)
+    >>> draws = jax.jit(jax.vmap(jax.vmap(lambda key: model.init(key, x))))(keys)
     >>> predictive = CategoricalPredictive(model, draws, x)
     >>> predictive.probabilities().sum(axis=1)
     array([1., 1., 1., 1., 1.])

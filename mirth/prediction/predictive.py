@@ -68,7 +68,7 @@ class Predictive:
     >>> model = Model(MLP((4,), num_outputs=2), Normal())
     >>> x = np.linspace(-1, 1, 5)[:, None]
     >>> keys = jax.random.split(jax.random.key(0), (2, 3))  # 2 chains, 3 draws
-    >>> draws = jax.vmap(jax.vmap(lambda key: model.init(key, x)))(keys)
+    >>> draws = jax.jit(jax.vmap(jax.vmap(lambda key: model.init(key, x))))(keys)
     >>> predictive = Predictive(model, draws, x, shift=10.0, scale=2.0)
     >>> predictive.mean().shape, predictive.interval(0.9).shape
     ((5,), (5, 2))

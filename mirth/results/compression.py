@@ -142,11 +142,11 @@ def compress(
     >>> import numpy as np, mirth
     >>> x = np.linspace(-1, 1, 40)[:, None]
     >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
-    >>> method = mirth.MILE(n_warmup=200, n_samples=20)
+    >>> method = mirth.MILE(n_warmup=100, n_samples=5)
     >>> posterior = mirth.infer(model, mirth.Dataset(x, x[:, 0]), method, num_chains=2)
-    >>> small, report = compress(posterior, 5, x=x)
+    >>> small, report = compress(posterior, 2, x=x)
     >>> small.num_draws, report.n_draws_before, small.positions().shape
-    (5, 20, (2, 5, 18))
+    (2, 5, (2, 2, 18))
     """
     check_posterior(posterior)
     check_name("dtype", dtype, list(DTYPES))

@@ -181,7 +181,7 @@ def diagnose(posterior: Posterior, x: Any) -> Diagnostics:
     >>> import numpy as np, mirth
     >>> x = np.linspace(-1, 1, 40)[:, None]
     >>> model = mirth.Model(mirth.MLP((4,), num_outputs=2), mirth.Normal())
-    >>> method = mirth.MILE(n_warmup=200, n_samples=20)
+    >>> method = mirth.MILE(n_warmup=100, n_samples=5)
     >>> posterior = mirth.infer(model, mirth.Dataset(x, x[:, 0]), method, num_chains=2)
     >>> health = diagnose(posterior, x)
     >>> health.ess_function.shape, len(health.verdicts)

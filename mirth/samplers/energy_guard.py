@@ -85,11 +85,13 @@ class EnergyGuard(eqx.Module):
 
     Examples
     --------
+    >>> import jax
     >>> guard = EnergyGuard()
     >>> state = guard.init()
+    >>> update = jax.jit(guard.update)
     >>> for energy in [1.0, 1.2, 0.9, 1.1] * 5:
-    ...     state, decision = guard.update(state, jnp.array(energy))
-    >>> state, decision = guard.update(state, jnp.array(50.0))
+    ...     state, decision = update(state, energy)
+    >>> state, decision = update(state, 50.0)
     >>> bool(decision.is_reset), float(decision.factor) < 1
     (True, True)
     """

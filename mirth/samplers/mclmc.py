@@ -97,7 +97,8 @@ class MCLMC(eqx.Module):
     >>> logdensity = lambda x: -0.5 * jnp.sum(x**2)
     >>> sampler = MCLMC(step_size=0.5, L=3.0)
     >>> state = sampler.init(jnp.ones(10), logdensity, jax.random.key(0))
-    >>> state, info = sampler.step(jax.random.key(1), state, logdensity)
+    >>> step = jax.jit(lambda key, state: sampler.step(key, state, logdensity))
+    >>> state, info = step(jax.random.key(1), state)
     >>> bool(info.is_divergent)
     False
     """

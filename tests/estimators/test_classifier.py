@@ -213,7 +213,14 @@ CHANGES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    # The others go the same way as for the regressor too.
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "random_state" else [pytest.mark.slow])
+        for name in CHANGES
+    ],
+)
 def test_every_parameter_changes_the_predictions(
     table: Table, labels: np.ndarray, tiny: dict[str, Any], name: str
 ) -> None:

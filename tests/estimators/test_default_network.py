@@ -14,7 +14,15 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 SHORT: dict[str, Any] = {"method": DeepEnsemble(max_epochs=1), "n_members": 2, "random_state": 0}
 
 
-@pytest.mark.parametrize(("num_rows", "depth"), [(100, 3), (1199, 3), (1200, 4)])
+@pytest.mark.parametrize(
+    ("num_rows", "depth"),
+    # The classifier below has few rows.
+    [
+        pytest.param(100, 3, marks=pytest.mark.slow),
+        pytest.param(1199, 3, marks=pytest.mark.slow),
+        (1200, 4),
+    ],
+)
 def test_layers_follow_from_the_rows(num_rows: int, depth: int) -> None:
     x = np.random.default_rng(0).normal(size=(num_rows, 2))
     regressor = BNNRegressor(**SHORT).fit(x, x[:, 0])

@@ -44,15 +44,11 @@ def small(short: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "budget"),
     [
-        ("poisson", "small"),
+        ("poisson", "tiny"),
         ("gamma", "tiny"),
-        ("beta", "tiny"),
         ("multivariate_normal", "tiny"),
-        *(
-            pytest.param(name, "small", marks=pytest.mark.slow)
-            for name in TARGETS
-            if name != "poisson"
-        ),
+        pytest.param("beta", "tiny", marks=pytest.mark.slow),
+        *(pytest.param(name, "small", marks=pytest.mark.slow) for name in TARGETS),
     ],
 )
 def test_fits(name: str, budget: str, request: pytest.FixtureRequest) -> None:
@@ -81,7 +77,7 @@ def test_fits(name: str, budget: str, request: pytest.FixtureRequest) -> None:
         assert reg.predict_uncertainty(X).epistemic.shape == (60, 2)
 
 
-@pytest.mark.parametrize("name", ["student_t", "log_normal"])
+@pytest.mark.parametrize("name", ["student_t", pytest.param("log_normal", marks=pytest.mark.slow)])
 def test_optimised_fits(name: str, tiny: dict[str, Any]) -> None:
     reg = BNNRegressor(**tiny, likelihood=name).fit(X, TARGETS[name])
     assert reg.score(X, TARGETS[name]) > 0.2
@@ -127,7 +123,9 @@ def test_nested_parameters_and_persistence(tiny: dict[str, Any], tmp_path: Any) 
     np.testing.assert_array_equal(loaded.predict(X), reg.predict(X))
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "ordinal"])
+@pytest.mark.parametrize(
+    "likelihood", [pytest.param("bernoulli", marks=pytest.mark.slow), "ordinal"]
+)
 def test_classes(likelihood: str, tiny: dict[str, Any]) -> None:
     edges = [0.0] if likelihood == "bernoulli" else [-0.5, 0.5]
     labels = np.digitize(X[:, 0], edges) + 5  # sorted, but not from 0

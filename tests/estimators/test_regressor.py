@@ -243,7 +243,15 @@ CHANGES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in CHANGES if name not in ("method", "prior")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Of the likelihood test_likelihood_objects sees the change.
+        pytest.param(name, marks=[pytest.mark.slow] if name == "likelihood" else [])
+        for name in CHANGES
+        if name not in ("method", "prior")
+    ],
+)
 def test_every_parameter_changes_the_predictions(
     table: Table, tiny: dict[str, Any], name: str
 ) -> None:

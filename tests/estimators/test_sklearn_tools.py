@@ -328,7 +328,9 @@ def checks() -> Iterator[Any]:
     for kind in (BNNRegressor, BNNClassifier):
         for number, (estimator, check) in enumerate(estimator_checks_generator(tiny_budget(kind))):
             name = check.func.__name__
-            marks = [] if name in ALWAYS else [pytest.mark.slow]
+            # The longest goes the same way for both.
+            is_twice = kind is BNNClassifier and name == "check_estimators_overwrite_params"
+            marks = [] if name in ALWAYS and not is_twice else [pytest.mark.slow]
             if name in EXPECTED_FAILURES:
                 marks.append(pytest.mark.xfail(reason=EXPECTED_FAILURES[name], strict=True))
             label = f"{kind.__name__}-{name}-{number}"

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,17 +68,27 @@ def assert_same(kernel, xla, rtol):
         np.testing.assert_allclose(ours, expected, rtol=rtol, atol=rtol * scale)
 
 
+SHAPES = [
+    ((33, 2, 10), 96, 13),  # every remainder of the tiles
+    ((16, 16), 1000, 5),  # whole tiles, several blocks, a last one that is not full
+    ((7, 3), 1, 1),  # less than a vector of anything
+    ((), 385, 3),  # no hidden layer; one row beyond a block
+]
+
+
+def products() -> list[Any]:
+    """Every activation with the first shape, every shape with one; the others are slow."""
+    return [
+        pytest.param(
+            activation, *shape, marks=[] if not i or activation == "relu" else [pytest.mark.slow]
+        )
+        for activation in cpu_kernel.ACTIVATIONS
+        for i, shape in enumerate(SHAPES)
+    ]
+
+
 @needs_compiler
-@pytest.mark.parametrize("activation", cpu_kernel.ACTIVATIONS)
-@pytest.mark.parametrize(
-    ("hidden", "num_rows", "num_features"),
-    [
-        ((16, 16), 1000, 5),  # whole tiles, several blocks, a last one that is not full
-        ((7, 3), 1, 1),  # less than a vector of anything
-        ((), 385, 3),  # no hidden layer; one row beyond a block
-        ((33, 2, 10), 96, 13),  # every remainder of the tiles
-    ],
-)
+@pytest.mark.parametrize(("activation", "hidden", "num_rows", "num_features"), products())
 def test_kernel_is_the_network(monkeypatch, activation, hidden, num_rows, num_features):
     network = MLP(hidden, num_outputs=2, activation=activation)
     pair = with_and_without(monkeypatch, network, Normal(), num_rows, num_features)
@@ -85,7 +96,13 @@ def test_kernel_is_the_network(monkeypatch, activation, hidden, num_rows, num_fe
 
 
 @needs_compiler
-@pytest.mark.parametrize("activation", cpu_kernel.ACTIVATIONS)
+@pytest.mark.parametrize(
+    "activation",
+    [
+        pytest.param(name, marks=[] if name in ("tanh", "softplus") else [pytest.mark.slow])
+        for name in cpu_kernel.ACTIVATIONS
+    ],
+)
 def test_kernel_in_double_precision(monkeypatch, activation):
     with jax.enable_x64(True):
         network = MLP((9, 5), num_outputs=3, activation=activation)

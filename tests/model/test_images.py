@@ -141,14 +141,23 @@ def test_networks_are_those_put_together_from_the_layers_of_flax(
     np.testing.assert_allclose(jax.jit(network.apply)(params, x), expected, rtol=1e-3, atol=1e-3)
 
 
-CASES = [
-    (TINY, (8, 8, 1)),
-    (mirth.networks.ResNet7(num_outputs=3, sample_epsilon=True), (16, 16, 2)),
-    pytest.param(mirth.networks.ResNet18(num_outputs=3), (17, 17, 1), marks=pytest.mark.slow),
-]
+CASES = {
+    "lenet": (TINY, (8, 8, 1)),
+    "resnet7": (mirth.networks.ResNet7(num_outputs=3, sample_epsilon=True), (16, 16, 2)),
+    "resnet18": (mirth.networks.ResNet18(num_outputs=3), (17, 17, 1)),
+}
 
 
-@pytest.mark.parametrize(("network", "shape"), CASES)
+def cases(always: str) -> pytest.MarkDecorator:
+    """Give all networks, of which this one is not slow."""
+    params = [
+        pytest.param(*case, marks=[] if name == always else [pytest.mark.slow], id=name)
+        for name, case in CASES.items()
+    ]
+    return pytest.mark.parametrize(("network", "shape"), params)
+
+
+@cases("resnet7")
 def test_gradients_are_finite_and_rows_do_not_meet(network: Any, shape: tuple[int, ...]) -> None:
     x, y = images(6, *shape), jnp.arange(6) % 3
     model = mirth.Model(network, mirth.Categorical(num_classes=3))
@@ -169,7 +178,7 @@ def test_gradients_are_finite_and_rows_do_not_meet(network: Any, shape: tuple[in
     assert 0.05 < float(outputs.std()) < 20
 
 
-@pytest.mark.parametrize(("network", "shape"), CASES)
+@cases("lenet")
 def test_a_step_lowers_the_loss(network: Any, shape: tuple[int, ...]) -> None:
     x, y = images(12, *shape), jnp.arange(12) % 3
     batch = mirth.data.Batch(x + y[:, None, None, None], y)

@@ -105,6 +105,14 @@ LEVELS = np.array([0.01, 0.3, 0.5, 0.95], np.float32)
 each = pytest.mark.parametrize("name", CASES)
 
 
+def some(*always: str) -> pytest.MarkDecorator:
+    """Give all likelihoods, of which these are not slow."""
+    params = [
+        pytest.param(name, marks=[] if name in always else [pytest.mark.slow]) for name in CASES
+    ]
+    return pytest.mark.parametrize("name", params)
+
+
 def spread(case: Case) -> np.ndarray:
     """Values over the whole distribution, shape (values, rows)."""
     levels = np.array([0.001, 0.1, 0.5, 0.9, 0.999])[:, None]
@@ -127,7 +135,7 @@ def test_density_and_distribution_function_are_those_of_scipy(name: str) -> None
     np.testing.assert_allclose(likelihood.variance(outputs), expected.var(), rtol=2e-5)
 
 
-@each
+@some("student_t", "beta", "negative_binomial")
 def test_density_adds_up_to_the_distribution_function(name: str) -> None:
     case = CASES[name]
     outputs = jnp.asarray(case.outputs)
@@ -148,7 +156,7 @@ def test_density_adds_up_to_the_distribution_function(name: str) -> None:
     np.testing.assert_allclose(total, expected, atol=2e-4)
 
 
-@each
+@some("laplace", "gamma", "negative_binomial")
 def test_samples_have_its_moments_and_distribution(name: str) -> None:
     case = CASES[name]
     row = jnp.asarray(case.outputs[:1], jnp.float32)
@@ -166,7 +174,7 @@ def test_samples_have_its_moments_and_distribution(name: str) -> None:
     assert np.all(np.abs(below - shares) < error + 1e-6)
 
 
-@each
+@some("quantile", "beta", "poisson")
 def test_quantile_inverts_cdf(name: str) -> None:
     case = CASES[name]
     outputs, expected = jnp.asarray(case.outputs, jnp.float32), case.distribution()
@@ -182,7 +190,7 @@ def test_quantile_inverts_cdf(name: str) -> None:
         assert np.all(high >= quantile * (1 - 1e-6 * np.sign(quantile)))
 
 
-@pytest.mark.parametrize("name", ["quantile", "poisson"])
+@pytest.mark.parametrize("name", ["quantile", pytest.param("poisson", marks=pytest.mark.slow)])
 def test_one_level_per_row(name: str) -> None:
     case = CASES[name]
     outputs = jnp.asarray(case.outputs, jnp.float32)
@@ -219,11 +227,15 @@ TARGETS = {
 
 def extreme_cases() -> list[Any]:
     one = [
-        pytest.param(case.likelihood, np.float32(TARGETS.get(name, [-30.0, 0.5])), id=name)
+        (name, case.likelihood, np.float32(TARGETS.get(name, [-30.0, 0.5])))
         for name, case in CASES.items()
     ]
-    return one + [
-        pytest.param(likelihood, y[None], id=name) for name, (likelihood, y) in SEVERAL.items()
+    several = [(name, likelihood, y[None]) for name, (likelihood, y) in SEVERAL.items()]
+    # Independent has a StudentT, a NegativeBinomial and a Gamma.
+    always = {"independent", "ordinal", "multivariate", "beta", "log_normal"}
+    return [
+        pytest.param(*rest, id=name, marks=[] if name in always else [pytest.mark.slow])
+        for name, *rest in one + several
     ]
 
 
@@ -246,7 +258,17 @@ def test_values_and_gradients_are_finite_at_extreme_outputs(likelihood: Any, y: 
     assert np.isfinite(gradients).all()
 
 
-@pytest.mark.parametrize("name", ["gamma", "beta", "poisson", "negative_binomial", "student_t"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gamma",
+        "poisson",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("beta", "negative_binomial", "student_t")
+        ),
+    ],
+)
 def test_large_parameters_cost_no_digits(name: str) -> None:
     """Plain differences of log Gamma functions are wrong by 1 here in float32."""
     likelihood = CASES[name].likelihood
@@ -269,7 +291,14 @@ def test_large_parameters_cost_no_digits(name: str) -> None:
     np.testing.assert_allclose(cdf, expected.cdf(y.astype(float)), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["student_t", "categorical", "ordinal", "independent"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ordinal",
+        "independent",  # with a StudentT
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("student_t", "categorical")),
+    ],
+)
 def test_leading_axes_are_mapped_over(name: str) -> None:
     likelihood = CASES[name].likelihood if name in CASES else SEVERAL[name][0]
     width = likelihood.num_outputs + likelihood.num_shared
@@ -290,7 +319,7 @@ def test_leading_axes_are_mapped_over(name: str) -> None:
     assert drawn.shape == (2, 4, 5, *shape)
 
 
-FAST = {"student_t", "gamma", "negative_binomial", "ordinal", "multivariate"}  # always run
+FAST = {"gamma", "ordinal", "multivariate"}  # always run
 
 
 @pytest.mark.parametrize(

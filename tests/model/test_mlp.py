@@ -93,7 +93,14 @@ def test_apply_is_the_forward_pass(activation):
     np.testing.assert_allclose(network.apply(params, x), h, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    # All of them, with the kernel and without it, in test_cpu_kernel.py.
+    "activation",
+    [
+        pytest.param(name, marks=[] if name in ("relu", "silu") else [pytest.mark.slow])
+        for name in ACTIVATIONS
+    ],
+)
 def test_derivative_rule_is_the_derivative(activation):
     network = MLP((5,), num_outputs=2, activation=activation)
     assert_equal(*both(network, Normal())(*problem(network, Normal())))
@@ -102,11 +109,11 @@ def test_derivative_rule_is_the_derivative(activation):
 @pytest.mark.parametrize(
     ("hidden", "likelihood", "is_weighted"),
     [
-        ((), HomoscedasticNormal(), True),
-        ((5,), HomoscedasticNormal(), False),
         ((4, 4, 4), HomoscedasticNormal(link="exp"), True),
-        ((5,), Categorical(num_classes=3), True),
         ((4, 4), Categorical(num_classes=3), False),
+        pytest.param((), HomoscedasticNormal(), True, marks=pytest.mark.slow),
+        pytest.param((5,), HomoscedasticNormal(), False, marks=pytest.mark.slow),
+        pytest.param((5,), Categorical(num_classes=3), True, marks=pytest.mark.slow),
     ],
 )
 def test_derivative_rule_with_shared_scalars_and_weights(hidden, likelihood, is_weighted):
@@ -193,7 +200,13 @@ def sizes_at_start(network, num_seeds, x):
     return np.mean(sizes(keys), axis=0)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "activation",
+    [
+        pytest.param(name, marks=[] if name in ("silu", "tanh", "identity") else [pytest.mark.slow])
+        for name in ACTIVATIONS
+    ],
+)
 def test_initialisation_keeps_the_size_of_the_pre_activations(activation):
     network = MLP((64,) * 6, num_outputs=64, activation=activation)
     x = np.random.default_rng(2).normal(size=(200, 64)).astype(np.float32)

@@ -80,6 +80,17 @@ TABLE = {
     ),
 }
 rows = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
+
+
+def some(*always: str) -> pytest.MarkDecorator:
+    """Give all priors, of which these are not slow."""
+    params = [
+        pytest.param(row, id=name, marks=[] if name in always else [pytest.mark.slow])
+        for name, row in TABLE.items()
+    ]
+    return pytest.mark.parametrize("row", params)
+
+
 SAMPLED_SCALES = ("hierarchical", "horseshoe", "regularised_horseshoe")
 
 
@@ -113,7 +124,7 @@ def test_every_name_is_in_the_table() -> None:
         assert type(TABLE[name].prior) is kind
 
 
-@rows
+@some("student_t", "regularised_horseshoe")
 def test_the_density_of_what_is_sampled_is_normalised(row: Row) -> None:
     """Jacobian included. Coordinates are independent, so the integral is a product of slices."""
     density, _, size = log_density(row.prior, row.like())
@@ -126,7 +137,7 @@ def test_the_density_of_what_is_sampled_is_normalised(row: Row) -> None:
     np.testing.assert_allclose(density(point), at_zero + sum(parts), rtol=1e-5, atol=1e-5)
 
 
-@rows
+@some("normal", "laplace", "cauchy", "fan_in", "hierarchical", "regularised_horseshoe", "map")
 def test_the_density_implies_the_distribution_of_a_weight(row: Row) -> None:
     density, weights, size = log_density(row.prior, row.like())
     rng = np.random.default_rng(2)
@@ -138,7 +149,7 @@ def test_the_density_implies_the_distribution_of_a_weight(row: Row) -> None:
     assert scipy.stats.kstest(implied, row.reference).pvalue > LEAST_P
 
 
-@rows
+@some("laplace", "student_t", "fan_in", "regularised_horseshoe")
 def test_samples_have_the_distribution(row: Row) -> None:
     key = jax.random.key(3)
     if row.prior.init_hyper(row.like()):  # numbers of one array have a scale in common
@@ -150,7 +161,14 @@ def test_samples_have_the_distribution(row: Row) -> None:
     assert scipy.stats.kstest(draws, row.reference).pvalue > LEAST_P
 
 
-@pytest.mark.parametrize("name", ["laplace", "fan_in", "hierarchical", "map"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fan_in",
+        "map",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("laplace", "hierarchical")),
+    ],
+)
 def test_samples_differ_over_arrays_and_have_their_types(name: str) -> None:
     like = {"a": {"weight": jnp.zeros(50)}, "weight": jnp.zeros(50, jnp.float16)}
     draw = TABLE[name].prior.sample(jax.random.key(0), like)
@@ -160,7 +178,9 @@ def test_samples_differ_over_arrays_and_have_their_types(name: str) -> None:
 
 
 @rows
-@pytest.mark.parametrize("value", [0.0, 1e-20, -30.0, 30.0, 1e8])
+@pytest.mark.parametrize(
+    "value", [0.0, 1e8, *(pytest.param(x, marks=pytest.mark.slow) for x in (1e-20, -30.0, 30.0))]
+)
 def test_the_gradient_is_finite_far_out(row: Row, value: float) -> None:
     density, _, size = log_density(row.prior, row.like())
     point = jnp.full(size, value).at[: size - 1].set(min(value, 30.0))
@@ -227,7 +247,9 @@ MIXED = mirth.priors.PriorMap(
 )
 
 
-@pytest.mark.parametrize("prior", [TABLE["hierarchical"].prior, MIXED])
+@pytest.mark.parametrize(
+    "prior", [pytest.param(TABLE["hierarchical"].prior, marks=pytest.mark.slow), MIXED]
+)
 def test_a_model_with_hyper_parameters(prior: Prior) -> None:
     model = Model(NETWORK, mirth.likelihoods.HomoscedasticNormal(), prior)
     weights = model.init_weights(jax.random.key(0), BATCH.x)

@@ -58,8 +58,15 @@ def assert_same(one: Any, two: Any) -> None:
     np.testing.assert_allclose(one, two, rtol=1e-4, atol=2e-5 * np.abs(two).max())
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-@pytest.mark.parametrize("size", [1, 7, 100, 333, 999])
+@pytest.mark.parametrize(
+    ("size", "is_weighted"),
+    [
+        pytest.param(size, is_weighted, marks=marks)
+        for size in (1, 7, 100, 333, 999)
+        for is_weighted in (False, True)
+        for marks in [[] if (size, is_weighted) in ((7, True), (333, False)) else pytest.mark.slow]
+    ],
+)
 def test_blocks_give_the_value_and_the_gradient_of_all_rows(
     size: int, is_weighted: bool, unoptimised: None
 ) -> None:
@@ -76,8 +83,8 @@ def test_blocks_give_the_value_and_the_gradient_of_all_rows(
     ("network", "likelihood", "y"),
     [
         (MLP((5,), 2, "relu"), Normal(), Y),  # the compiled kernel, where it can be had
-        (MLP((5,), 1, "gelu"), HomoscedasticNormal(), Y),
-        (plain("tanh", 2), Normal(), Y),
+        pytest.param(MLP((5,), 1, "gelu"), HomoscedasticNormal(), Y, marks=pytest.mark.slow),
+        pytest.param(plain("tanh", 2), Normal(), Y, marks=pytest.mark.slow),
         (plain("relu", 3), Categorical(num_classes=3), jnp.arange(ROWS) % 3),
     ],
 )
@@ -147,7 +154,8 @@ def temporary_bytes(model: Model, params: Any, num_rows: int, size: int | None) 
 
 
 @pytest.mark.parametrize(
-    ("activation", "kernel"), [("relu", "auto"), ("silu", "auto"), ("tanh", "off")]
+    ("activation", "kernel"),
+    [("relu", "auto"), pytest.param("silu", "auto", marks=pytest.mark.slow), ("tanh", "off")],
 )
 def test_memory_does_not_grow_with_the_rows(
     monkeypatch: pytest.MonkeyPatch, activation: str, kernel: str
@@ -164,8 +172,15 @@ def test_memory_does_not_grow_with_the_rows(
     assert few <= many <= few + 2 * 4 * 15 and many < whole / 4
 
 
-@pytest.mark.parametrize("hidden", [(16, 16, 16), (64, 64)])
-@pytest.mark.parametrize("way", ["built in", "two functions"])
+@pytest.mark.parametrize(
+    ("way", "hidden"),
+    [
+        ("built in", (64, 64)),
+        ("two functions", (16, 16, 16)),
+        pytest.param("built in", (16, 16, 16), marks=pytest.mark.slow),
+        pytest.param("two functions", (64, 64), marks=pytest.mark.slow),
+    ],
+)
 def test_the_estimate_of_activations_is_what_the_compiler_says(hidden: Any, way: str) -> None:
     network: Any = MLP(hidden, 2)
     if way == "two functions":

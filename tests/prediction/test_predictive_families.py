@@ -45,7 +45,13 @@ def make(likelihood: Any, seed: int = 0, rows: int = NUM_ROWS, **options: Any) -
     return Predictive(Model(network, likelihood), draws, np.eye(rows), **options)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("gamma", "poisson", "beta") else [pytest.mark.slow])
+        for name in FAMILIES
+    ],
+)
 def test_quantiles_match_the_distribution_function(name: str) -> None:
     predictive, levels = make(FAMILIES[name]), np.array([0.05, 0.5, 0.99])
     quantiles = predictive.quantile(levels)
@@ -113,7 +119,10 @@ def test_crps_of_one_component_is_the_closed_form_of_others() -> None:
     assert far == np.inf
 
 
-@pytest.mark.parametrize("name", ["gamma", "laplace"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("gamma", marks=pytest.mark.slow), "laplace"],  # the latter with a shift
+)
 def test_units(name: str) -> None:
     likelihood = FAMILIES[name]
     shift, scale = (0.0, 50.0) if likelihood.scaling == "scale" else (3.0, 50.0)
@@ -158,7 +167,13 @@ SEVERAL = {
 }
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "multivariate" else [pytest.mark.slow])
+        for name in SEVERAL
+    ],
+)
 def test_several_targets(name: str) -> None:
     scale = np.array([2.0, 1.0, 3.0])
     predictive = make(SEVERAL[name], scale=scale)

@@ -175,6 +175,7 @@ def test_missing_converter(numbers: Any, tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # that an estimator refuses them always runs
 def test_quantiles_that_need_scipy(numbers: Any, scaled: Any, tmp_path: Path) -> None:
     model = mirth.Model(mirth.MLP((2,), num_outputs=2), mirth.likelihoods.Gamma())
     posterior = infer(model, scaled[0], np.exp(scaled[1]), START)

@@ -1,8 +1,9 @@
 """One row per kernel, and what every kernel promises: who adds a kernel adds a row.
 
-All tests below run on all rows. One program is compiled for a row and shared by its tests: chains
-on a target of known moments, or on densities that have no finite value beyond a wall. What is
-particular to a kernel (its bias by formula, invariants, ranges) has a file of its own.
+All tests below run on all rows if the slow ones run, and else on one row of every kernel. One
+program is compiled for a row and shared by its tests: chains on a target of known moments, or on
+densities that have no finite value beyond a wall. What is particular to a kernel (its bias by
+formula, invariants, ranges) has a file of its own.
 """
 
 from __future__ import annotations
@@ -148,7 +149,16 @@ ROWS = {
         numbers={"step_size": 0.05, "friction": 0.2, "temperature": 1.0},
     ),
 }  # fmt: skip
-each = pytest.mark.parametrize("name", ROWS)
+
+
+def rows(*always: str) -> pytest.MarkDecorator:
+    """Give all rows, of which these are not slow."""
+    slow = [pytest.param(name, marks=pytest.mark.slow) for name in ROWS if name not in always]
+    return pytest.mark.parametrize("name", [*always, *slow])
+
+
+# What a scheme or a preconditioner adds has a file of its own.
+each = rows("mclmc, mclachlan", "stochastic mclmc, leapfrog", "sgld, rmsprop", "sghmc")
 K_SIGMA = 4.0
 LARGEST_SE = 0.03
 
@@ -281,7 +291,7 @@ def test_another_number_changes_the_chain_and_compiles_nothing(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
 )
 @each
 def test_moments_are_those_of_the_target(name: str, seed: int) -> None:
@@ -306,7 +316,7 @@ def test_moments_are_those_of_the_target(name: str, seed: int) -> None:
 TREE = {"a": jnp.zeros((2, 2)), "b": [jnp.ones(()), jnp.full(2, -0.5)]}
 
 
-@each
+@rows("mclmc, mclachlan", "sghmc")  # one whose numbers are trees too, and one of plain numbers
 def test_a_tree_gives_what_its_raveled_vector_gives(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,8 +355,8 @@ def ravelled(values: Any, like: Any) -> list[Any]:
     return [ravel_pytree(leaf)[0] for leaf in leaves]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@each
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@rows(*ROWS)
 def test_a_step_keeps_the_types(name: str, dtype: str) -> None:
     """Traced in double precision, where neither constant nor array may bring its own type along."""
     row = ROWS[name]

@@ -32,16 +32,18 @@ def noisy(key: jax.Array, scale: Any) -> Any:
     return lambda x: gaussian(x) + jnp.sum(noise * x)
 
 
+compiled_step = jax.jit(lambda sampler, key, state: sampler.step(key, state, gaussian))
+
+
 @pytest.mark.parametrize("L", [3.0, float("inf")])
 def test_without_noise_the_step_is_that_of_mclmc(L: float) -> None:
     x = jnp.linspace(-1.0, 1.0, DIMENSION)
-    step = jax.jit(lambda sampler, key, state: sampler.step(key, state, gaussian))
     ours, theirs = StochasticMCLMC(0.3, L, integrator="velocity"), MCLMC(0.3, L)
     one = ours.init(x, gaussian, jax.random.key(0))
     two = theirs.init(x, gaussian, jax.random.key(0))
     for i in range(5):
-        one, info = step(ours, jax.random.key(i), one)
-        two, other = step(theirs, jax.random.key(i), two)
+        one, info = compiled_step(ours, jax.random.key(i), one)
+        two, other = compiled_step(theirs, jax.random.key(i), two)
         for a, b in zip(one[:2], two[:2], strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
         np.testing.assert_allclose(info.energy_change, other.energy_change, rtol=1e-3, atol=1e-5)
@@ -67,7 +69,11 @@ def test_gradients_of_a_step(scheme: str) -> None:
     assert count == STOCHASTIC_SCHEMES[scheme]
 
 
-@pytest.mark.parametrize("scheme", ["leapfrog", "mclachlan", "velocity"])
+@pytest.mark.parametrize(
+    # That of velocity is the one of MCLMC: above.
+    "scheme",
+    ["leapfrog", *(pytest.param(x, marks=pytest.mark.slow) for x in ("mclachlan", "velocity"))],
+)
 def test_the_energy_error_is_of_third_order(scheme: str) -> None:
     steps = np.array([0.02, 0.04, 0.08])
 
@@ -89,7 +95,14 @@ def test_the_energy_error_is_of_third_order(scheme: str) -> None:
     assert abs(slope - 3) < 0.2
 
 
-@pytest.mark.parametrize("scheme", STOCHASTIC_SCHEMES)
+@pytest.mark.parametrize(
+    # One that takes the probe apart from the step, and one that has it anyway.
+    "scheme",
+    [
+        pytest.param(name, marks=[] if name in ("leapfrog", "velocity") else [pytest.mark.slow])
+        for name in STOCHASTIC_SCHEMES
+    ],
+)
 def test_probes_change_nothing(scheme: str) -> None:
     sampler = StochasticMCLMC(0.1, integrator=scheme)
 
@@ -109,8 +122,9 @@ def test_probes_change_nothing(scheme: str) -> None:
 def second_moments(noise: Any, scale: Any, step_size: float, num_steps: int) -> np.ndarray:
     """E[x^2] over 64 chains of the leapfrog scheme, in units of the target's variance."""
     found = moments_of_chains(
-        StochasticMCLMC(step_size, scale=jnp.broadcast_to(scale, (DIMENSION,))),
-        jnp.broadcast_to(noise, (DIMENSION,)),
+        # Of one type, so that all share a program.
+        StochasticMCLMC(step_size, scale=jnp.full(DIMENSION, scale, jnp.float32)),
+        jnp.full(DIMENSION, noise, jnp.float32),
         num_steps,
     )
     return np.asarray(found)
@@ -140,7 +154,7 @@ def bias(moments: np.ndarray) -> tuple[float, float]:
     return float(np.mean(error**2) / 2), float(np.mean(floor) / 2)
 
 
-@pytest.mark.parametrize("size", [1.0, 30.0])
+@pytest.mark.parametrize("size", [pytest.param(1.0, marks=pytest.mark.slow), 30.0])
 def test_isotropic_noise_leaves_the_target_alone(size: float) -> None:
     """Of any size: the bias falls to the Monte-Carlo floor."""
     found, floor = bias(second_moments(size, 1.0, 0.02, 6_000))

@@ -218,7 +218,7 @@ class FanInNormalPrior(Prior):
     --------
     >>> import jax, jax.numpy as jnp
     >>> like = {"weight": jnp.zeros((200, 100)), "bias": jnp.zeros(200)}
-    >>> draw = FanInNormalPrior(scale=2.0).sample(jax.random.key(0), like)
+    >>> draw = jax.jit(FanInNormalPrior(scale=2.0).sample)(jax.random.key(0), like)
     >>> round(float(draw["weight"].std()), 2)
     0.2
     """

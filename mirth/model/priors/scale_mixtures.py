@@ -145,7 +145,8 @@ class HorseshoePrior(_ScaleMixture):
     Examples
     --------
     >>> import jax, jax.numpy as jnp
-    >>> draw = HorseshoePrior().sample(jax.random.key(0), {"w": jnp.zeros(10_000)})["w"]
+    >>> like = {"w": jnp.zeros(10_000)}
+    >>> draw = jax.jit(HorseshoePrior().sample)(jax.random.key(0), like)["w"]
     >>> large = abs(draw) > 10 * jnp.median(abs(draw))  # no Normal number is that large
     >>> float(large.mean()) > 0.05
     True
@@ -206,7 +207,7 @@ class RegularisedHorseshoePrior(HorseshoePrior):
     >>> import jax, jax.numpy as jnp
     >>> like = {"w": jnp.zeros(10_000)}
     >>> tails = [
-    ...     float(abs(prior.sample(jax.random.key(0), like)["w"]).max())
+    ...     float(abs(jax.jit(prior.sample)(jax.random.key(0), like)["w"]).max())
     ...     for prior in (HorseshoePrior(), RegularisedHorseshoePrior())
     ... ]
     >>> tails[0] > 100 * tails[1]
