@@ -12,6 +12,7 @@ are equal, also to the processes that tests start, and the next run of the tests
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +37,17 @@ jax.config.update("jax_num_cpu_devices", 4)
 # A process of hundreds of tests holds gigabytes of traces and programs, and JAX looks through them
 # at every collection: of a file that took 50 s they were 3 s, rarer ones are 0.6 s.
 gc.set_threshold(100_000, 20, 50)
+MAX_RESIDENT = 2.5e9
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: selection.rank(item.nodeid))
     for item in items:
         if selection.is_fast(item.nodeid):
             item.add_marker(pytest.mark.fast)
+        if selection.is_long_example(item.nodeid):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,14 +59,28 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_programs_of_other_files() -> Iterator[None]:
-    """Let go of what a file has compiled: a worker would hold gigabytes in the end."""
+def bounded_memory() -> Iterator[None]:
+    """Let go of what was compiled once it takes much: a worker would hold gigabytes in the end.
+
+    Not after every file: what the next one compiles again, small operations above all, would take
+    longer than the tests.
+    """
     yield
     from mirth.inference.engine.programs import PROGRAMS
 
     PROGRAMS.clear()
-    jax.clear_caches()
-    gc.collect()
+    if resident_bytes() > MAX_RESIDENT:
+        jax.clear_caches()
+        gc.collect()
+
+
+def resident_bytes() -> float:
+    """Memory of this process; infinite where it cannot be read."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return math.inf
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="module")

@@ -43,3 +43,16 @@ def rank(name: str) -> int:
 
 def is_fast(name: str) -> bool:
     return name.startswith(FAST) and not name.startswith(NOT_FAST)
+
+
+# Examples in docstrings that fit a network of their own, and whose functions docs/results.md runs.
+LONG_EXAMPLES = (
+    "mirth/results/compression.py",
+    "mirth/results/conformal.py",
+    "mirth/results/diagnostics.py",
+    "mirth/results/program.py",
+)
+
+
+def is_long_example(name: str) -> bool:
+    return name.startswith(LONG_EXAMPLES)

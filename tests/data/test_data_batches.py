@@ -41,6 +41,34 @@ def test_an_epoch_has_every_row_once(num_rows: int, batch_size: int) -> None:
     assert max(sizes) == batches.size <= batch_size and max(sizes) - min(sizes) <= 1
 
 
+def test_a_sweep_goes_forwards_and_back() -> None:
+    batches, key = EpochBatches(10, 3, "sweeps"), jax.random.key(0)
+    orders = [epoch(batches, key, n) for n in range(4)]
+    for there, back in ((0, 1), (2, 3)):
+        assert sorted(np.concatenate(orders[there]).tolist()) == list(range(10))
+        for one, two in zip(orders[there], orders[back][::-1], strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert np.concatenate(orders[0]).tolist() != np.concatenate(orders[2]).tolist()
+
+
+def test_replacement_draws_each_row_alike() -> None:
+    batches, num = EpochBatches(20, 8, "replacement"), 5000
+    rows = jax.jit(jax.vmap(lambda step: batches.rows(jax.random.key(1), step)))
+    index, weight = rows(jnp.arange(num))
+    counts = np.bincount(np.asarray(index).ravel(), minlength=20)
+    # 20 rows in 3 batches of at most 8: each step draws 7.
+    assert counts.sum() == 7 * num and np.asarray(weight).min() == 1
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4
+    repeated = [len(set(row)) < len(row) for row in np.asarray(index).tolist()]
+    expected = 1 - np.prod(1 - np.arange(7) / 20)
+    assert abs(np.mean(repeated) - expected) < 4 * np.sqrt(expected * (1 - expected) / num)
+
+
+def test_an_unknown_order_is_named() -> None:
+    with pytest.raises(ValueError, match="order='sweep' .*'sweeps'"):
+        EpochBatches(10, 3, "sweep")
+
+
 def test_chains_and_epochs_have_orders_of_their_own() -> None:
     batches = EpochBatches(200, 50)
     one, two = chain_keys(0, Purpose.BATCHES, 2)

@@ -59,6 +59,7 @@ def test_a_fit_by_name(
     )
 
 
+@pytest.mark.slow
 def test_a_map_in_a_run_directory_and_saved(
     tmp_path: Path, short: dict[str, Any], table: Table
 ) -> None:

@@ -201,6 +201,7 @@ def test_fit_writes_a_run(regression: Run) -> None:
     assert not list(regression.folder.rglob("*.pkl"))
 
 
+@pytest.mark.slow
 def test_counts_are_checked_by_their_randomised_places(regression: Run, tmp_path: Path) -> None:
     counts = Run(tmp_path, "rooms", "sold", likelihood="poisson", test_fraction=0.3, seed=4)
     assert counts.read("metrics.json")["methods"] == counts.comparison.record()["methods"]

@@ -174,6 +174,7 @@ def small_run(
     return mirth.infer(model, data, method, **in_groups(options, placement=placement))
 
 
+@pytest.mark.slow
 def test_any_network(data: mirth.Dataset) -> None:
     model = mirth.Model(linear_network(1), mirth.likelihoods.HomoscedasticNormal())
     posterior = small_run(model, data)

@@ -50,6 +50,7 @@ def infer(model: Any, x: Any, y: Any, **options: Any) -> mirth.Posterior:
     )
 
 
+@pytest.mark.slow
 def test_digits_end_to_end(tmp_path: Any) -> None:
     x, y = digits()
     model = mirth.Model(NETWORK, mirth.Categorical(num_classes=3))

@@ -279,6 +279,7 @@ class Recorder(Monitor):
         self.num_closed += 1
 
 
+@pytest.mark.slow
 def test_a_display_of_ones_own(run: Any) -> None:
     seen = Recorder()
     posterior = run(num_chains=3, n_warmup=20, n_samples=10, chunk_steps=8, monitors=[seen])

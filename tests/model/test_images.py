@@ -122,7 +122,7 @@ def resnet18(p: Any, x: Any) -> Any:
     ("network", "by_linen", "size"),
     [
         (mirth.networks.LeNet(activation="tanh"), lenet, 28),
-        (mirth.networks.ResNet7(), resnet7, 17),
+        pytest.param(mirth.networks.ResNet7(), resnet7, 17, marks=pytest.mark.slow),
         pytest.param(mirth.networks.ResNet18(), resnet18, 32, marks=pytest.mark.slow),
     ],
 )

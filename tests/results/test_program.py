@@ -96,6 +96,7 @@ def test_images(images: mirth.Posterior, pixels: np.ndarray, tmp_path: Path) -> 
     np.testing.assert_allclose(found, predictive(small, pixels).probabilities(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_several_inputs_and_other_libraries(
     trees: Any, equinox: mirth.Posterior, scaled: Any, tmp_path: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_frozen_adaptation_has_the_exact_variance_of_its_mass(noise_sd):
     np.testing.assert_allclose(exact, SCALES**2 * factor * bias, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_adaptation_mixes_better_on_a_badly_scaled_gaussian():
     scales = np.array([0.01, 1.0, 1.0])  # the shapes of above: nothing is compiled anew
     bind = noisy_gaussian(scales, 0.0, COPIES)

@@ -114,6 +114,7 @@ def test_chains_agree_on_their_settings(name):
         assert tuned.std() / tuned.mean() < 0.3
 
 
+@pytest.mark.slow
 def test_preconditioning_gives_more_effective_draws_per_step():
     target, plain = run("condition number 1e4")
     _, scaled = run("condition number 1e4", diagonal=True)

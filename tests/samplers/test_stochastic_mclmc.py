@@ -35,7 +35,7 @@ def noisy(key: jax.Array, scale: Any) -> Any:
 compiled_step = jax.jit(lambda sampler, key, state: sampler.step(key, state, gaussian))
 
 
-@pytest.mark.parametrize("L", [3.0, float("inf")])
+@pytest.mark.parametrize("L", [3.0, pytest.param(float("inf"), marks=pytest.mark.slow)])
 def test_without_noise_the_step_is_that_of_mclmc(L: float) -> None:
     x = jnp.linspace(-1.0, 1.0, DIMENSION)
     ours, theirs = StochasticMCLMC(0.3, L, integrator="velocity"), MCLMC(0.3, L)
@@ -99,7 +99,7 @@ def test_the_energy_error_is_of_third_order(scheme: str) -> None:
     # One that takes the probe apart from the step, and one that has it anyway.
     "scheme",
     [
-        pytest.param(name, marks=[] if name in ("leapfrog", "velocity") else [pytest.mark.slow])
+        pytest.param(name, marks=[] if name == "leapfrog" else [pytest.mark.slow])
         for name in STOCHASTIC_SCHEMES
     ],
 )
