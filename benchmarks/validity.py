@@ -43,7 +43,7 @@ def methods(budget: dict[str, int], start: Any) -> dict[str, Any]:
         "smile": mirth.SMILE(**batches, preconditioned=False),
         "psmile, sweeps": mirth.SMILE(**batches, batch_order="sweeps"),
         "psmile, replacement": mirth.SMILE(**batches, batch_order="replacement"),
-        "psmile, max_turn .1": mirth.SMILE(**batches, max_turn=0.1),
+        "psmile, max_turn .05": mirth.SMILE(**batches, max_turn=0.05),
         "psmile, unbounded": mirth.SMILE(**batches, max_turn=None, refreshed=False),
         "psmile, published": mirth.SMILE(**batches, published=True),
     }

@@ -156,11 +156,11 @@ def limits(
     r"""Bound the step by the turn of the noise, and give the L that outweighs the noise.
 
     .. math:: \epsilon' = \min\left(\epsilon, \text{max\_turn} \frac{\sqrt d}{\sigma}\right),
-              \qquad L = \text{L\_factor} \frac{d}{\epsilon' \sigma^2}
+              \qquad L = \text{L\_factor} \frac{2 d}{\epsilon' \sigma^2}
 
     White noise of level sigma forgets a direction over the length
-    :math:`2 d / (\epsilon \sigma^2)`; with L_factor = 1 the refreshment does in half of that, so
-    two thirds of all turning is isotropic whatever the batches do.
+    :math:`2 d / (\epsilon \sigma^2)`, so with L_factor = 1 the refreshment turns the momentum as
+    much as the noise does.
 
     Parameters
     ----------
@@ -184,8 +184,8 @@ def limits(
     --------
     >>> step_size, L = limits(jnp.array(4.0), jnp.array(1.0), 100, 0.2, 1.0)
     >>> float(step_size), float(L)
-    (0.5, 12.5)
+    (0.5, 25.0)
     """
     noise = jnp.asarray(noise)  # without noise the quotients are infinite; NumPy would warn
     bounded = jnp.minimum(step_size, max_turn * math.sqrt(dimension) / noise)
-    return bounded, L_factor * dimension / (bounded * noise**2)
+    return bounded, L_factor * 2 * dimension / (bounded * noise**2)

@@ -108,7 +108,7 @@ class NoisyEnergy(ThreePhases):
         Largest turn of the momentum by the noise of a step, in radians
         (:func:`~mirth.samplers.limits`); None bounds nothing.
     L_factor : float, optional
-        L in units of the one that halves the share of the noise in all turning; None leaves L
+        L in units of the length over which the noise forgets a direction; None leaves L
         to the kernel, which needs an array as L (``jnp.array(jnp.inf)``) if it is to change.
 
     Examples
@@ -117,7 +117,7 @@ class NoisyEnergy(ThreePhases):
     >>> tuner = MILETuner(num_steps=100, phase_fractions=(0.8, 0.2, 0.0))
     >>> kernel = StochasticMCLMC(1e-3, L=jnp.array(jnp.inf))
     >>> adaptation = NoisyEnergy(
-    ...     kernel, 100, tuner, "energy", EnergyGuard(), True, 100.0, 10, max_turn=0.2, L_factor=1.0
+    ...     kernel, 100, tuner, "energy", EnergyGuard(), True, 100.0, 10, 0.15, 1.0
     ... )
     >>> [phase.num_steps for phase in adaptation.phases()]
     [80, 20]

@@ -95,12 +95,12 @@ class SMILE(Configurable):
         gradients, as the paper does.
     L : float, optional
         Decoherence length of the refreshment, in units of the scaled position. None learns it from
-        the noise: ``L_factor`` times :math:`d / (\epsilon \sigma^2)`, with the step size
-        :math:`\epsilon`, d parameters and the root mean square :math:`\sigma` of the gradient's
-        noise.
+        the noise: ``L_factor`` times :math:`2 d / (\epsilon \sigma^2)`, the length over which
+        white noise forgets a direction, with the step size :math:`\epsilon`, d parameters and the
+        root mean square :math:`\sigma` of the gradient's noise.
     L_factor : float, default=1.0
         Factor of a learnt L: a smaller one makes the noise matter less, and the chains slower.
-    max_turn : float, optional, default=0.2
+    max_turn : float, optional, default=0.15
         Largest turn of the momentum by the noise of a step, in radians: step sizes that a rule
         learns are at most max_turn :math:`\sqrt d / \sigma`. None bounds nothing.
     batch_order : {"epochs", "sweeps", "replacement"}, default="epochs"
@@ -177,7 +177,7 @@ class SMILE(Configurable):
     refreshed: bool = True
     L: float | None = None
     L_factor: float = 1.0
-    max_turn: float | None = 0.2
+    max_turn: float | None = 0.15
     batch_order: str = "epochs"
     integrator: str = "leapfrog"
     probe_every: int = 10
