@@ -112,7 +112,7 @@ def runs(model: mirth.Model, args: argparse.Namespace) -> tuple[dict[str, StepSi
             monitor = StepSizes()
             method = mirth.SMILE(
                 n_warmup=args.steps, n_samples=200, use_validation_rows=False,
-                start=mirth.DeepEnsemble(**START), **options,
+                start=mirth.DeepEnsemble(**START), refreshed=False, max_turn=None, **options,
             )  # fmt: skip
             posterior = mirth.infer(
                 model, train, method, num_chains=args.members, seed=seed, validation=validation,
