@@ -29,8 +29,9 @@ class Change(NamedTuple):
     error : float
         Monte-Carlo error: the root mean square of what chance alone would give.
     low, high : float
-        Ends between which the size of the true change (without its sign) lies, with 5 % beyond
-        each.
+        Ends between which the size of the true change (without its sign) lies, with at most 5 %
+        beyond each. The high end is never below what an average result without any change gives:
+        a difference that is small by luck does not show more than others.
     p_value : float
         Probability that chance alone gives as much.
 
@@ -101,15 +102,12 @@ def mean_change(
         return Change(size, 0.0, size, size, 0.0 if size else 1.0)
     unit = float(np.mean(covariance**2)) / expected
     degrees = expected / unit
-    low, high = (
-        math.sqrt(unit * _non_centrality(square / unit, degrees, share))
-        for share in (1 - _TAIL, _TAIL)
-    )
+    low, high = _ends(square / unit, degrees)
     return Change(
         size=math.sqrt(max(0.0, square - expected)),
         error=math.sqrt(expected),
-        low=low,
-        high=high,
+        low=math.sqrt(unit * low),
+        high=math.sqrt(unit * high),
         p_value=float(gammaincc(degrees / 2, square / unit / 2)),
     )
 
@@ -162,9 +160,7 @@ def lppd_change(
         return Change(size, 0.0, abs(size), abs(size), 0.0 if size else 1.0)
     # The square of a Normal number is a chi-squared one of one degree of freedom.
     square = (size / error) ** 2
-    low, high = (
-        error * math.sqrt(_non_centrality(square, 1.0, share)) for share in (1 - _TAIL, _TAIL)
-    )
+    low, high = (error * math.sqrt(end) for end in _ends(square, 1.0))
     return Change(size, error, low, high, float(gammaincc(0.5, square / 2)))
 
 
@@ -179,6 +175,12 @@ def _error_covariance(values: np.ndarray) -> np.ndarray:
     # A value that never changes has no error; NaN says so.
     root = np.nan_to_num(1 / np.sqrt(effective_sample_size(values)), nan=0.0)
     return covariance * root[:, None] * root
+
+
+def _ends(value: float, degrees: float) -> tuple[float, float]:
+    """Give the ends of the interval of the non-centrality of a chi-squared number."""
+    low = _non_centrality(value, degrees, 1 - _TAIL)
+    return low, _non_centrality(max(value, degrees), degrees, _TAIL)
 
 
 def _non_centrality(value: float, degrees: float, share: float) -> float:

@@ -22,7 +22,7 @@ run it without mirth                    :func:`export`
 from mirth.core.outcomes import ChainVerdict
 from mirth.results.archive import load, save
 from mirth.results.arviz import to_arviz
-from mirth.results.bias import BiasReport, BiasVerdict, bias_report
+from mirth.results.bias import BiasReport, BiasVerdict
 from mirth.results.compression import CompressionReport, compress
 from mirth.results.conformal import (
     IntervalCalibration,
@@ -31,6 +31,7 @@ from mirth.results.conformal import (
     credible_sets,
 )
 from mirth.results.diagnostics import Diagnostics, diagnose
+from mirth.results.halving import bias_report
 from mirth.results.program import export
 from mirth.results.uncertainty import EntropySplit, VarianceSplit, split_uncertainty
 
