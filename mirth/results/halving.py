@@ -14,8 +14,9 @@ from mirth.data import Dataset, Stream
 from mirth.evaluation import Change, effective_sample_size, lppd_change, mean_change
 from mirth.inference import Posterior, continue_at_half
 from mirth.model import Model
-from mirth.prediction.blocks import DEFAULT_BUFFER_BYTES, prepare_blocks
-from mirth.results._checks import check_posterior, check_rows
+from mirth.prediction.blocks import DEFAULT_BUFFER_BYTES, prepare_blocks, trace_network
+from mirth.prediction.inputs import check_inputs
+from mirth.results._checks import check_posterior
 from mirth.results.bias import BiasReport, has_settled, judge_changes
 from mirth.results.diagnostics import some_rows
 
@@ -170,8 +171,8 @@ def _compare(model: Model, present: Any, half: Any, x: Any, y: Any) -> _Compared
     effective = [effective_sample_size(v[1] - v[0]) for v in (means, variances)]
     found = [np.median(each[np.isfinite(each)]) for each in effective if np.isfinite(each).any()]
     lppd = None if y is None else lppd_change(*of_draws("log_prob", y))
-    changes = (mean_change(*values) for values in (means, variances, squares))
-    return _Compared(*changes, lppd, float(min(found, default=0.0)))
+    mean, variance, parts = (mean_change(*values) for values in (means, variances, squares))
+    return _Compared(mean, variance, parts, lppd, float(min(found, default=0.0)))
 
 
 def _checked(posterior: Posterior, x: Any, y: Any) -> tuple[Any, np.ndarray | None]:
@@ -183,4 +184,6 @@ def _checked(posterior: Posterior, x: Any, y: Any) -> tuple[Any, np.ndarray | No
             raise ValueError(f"y has {len(y)} targets, but x has {num_rows} rows.")
         posterior.model.likelihood.check_targets(y)
         y = some_rows(y)
-    return check_rows(posterior, some_rows(x)), y
+    x = check_inputs(some_rows(x), posterior.start)  # draws may be a function of the parameters
+    trace_network(posterior.model, posterior.start, x)
+    return x, y

@@ -105,5 +105,4 @@ class ThreePhases(Adaptation):
 
     def halved(self, states: TunerState) -> tuple[Adaptation, Any] | None:
         """Go on at half the step size: a number of the states, so the program is the same."""
-        now = self.tuned(states)
-        return self, self.with_numbers(states, now.step_size / 2, np.asarray(now.L))
+        return self, self.with_numbers(states, states.sampler.step_size / 2, states.sampler.L)
