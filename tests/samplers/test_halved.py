@@ -1,4 +1,4 @@
-"""Adaptations that go on at half the step size: half of what the steps have, with the L they have."""
+"""Adaptations that go on at half the step size that the steps have, with the L that they have."""
 
 from __future__ import annotations
 
