@@ -137,12 +137,17 @@ class BiasReport:
             self.num_effective, len(self.step_size), self.num_draws, self.num_settling
         )
 
+    def table(self) -> dict[str, Change]:
+        """Give all changes, that of the epistemic variance too, by words with their units."""
+        found = self.changes | {"epistemic": self.epistemic}
+        return {_LABELS[name]: change for name, change in found.items()}
+
     def __str__(self) -> str:
         """Tabulate the changes, say what they mean."""
         lines = ["at half the step size   change   error    5 %     95 %    chance alone"]
-        for name, change in (self.changes | {"epistemic": self.epistemic}).items():
+        for name, change in self.table().items():
             numbers = "".join(f"{number:9.4f}" for number in change[:4])
-            lines.append(f"{_LABELS[name]:20s} {numbers} {change.p_value:12.2g}")
+            lines.append(f"{name:20s} {numbers} {change.p_value:12.2g}")
         return "\n".join([*lines, self.sentence])
 
 

@@ -17,7 +17,7 @@ from mirth.evaluation import Change
 from mirth.inference.engine.loop import ChainLoop, Stretch
 from mirth.results import BiasReport, BiasVerdict, bias_report
 from mirth.results.bias import judge_changes
-from mirth.samplers import MCLMC, MILETuner
+from mirth.samplers import MCLMC, MILETuner, ThreePhases
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -210,6 +210,17 @@ def test_both_cover_the_same_trajectory(
     assert (present.thin, present.num_steps) == (5, 5 * 50)
     assert (half.thin, half.num_steps) == (10, 10 * 50)
     assert half.first_step == present.first_step + present.num_steps
+
+
+def test_a_step_that_is_not_halved_is_noticed(
+    regression: Regression,
+    short: tuple[mirth.Posterior, mirth.MILE],
+    host_patch: pytest.MonkeyPatch,
+) -> None:
+    """An adaptation of the user's may have its step size elsewhere: that would look unbiased."""
+    host_patch.setattr(ThreePhases, "halved", lambda self, states: (self, states))
+    with pytest.raises(ValueError, match="the adaptation of this method has its own"):
+        regression.report(*short, num_draws=16)
 
 
 def test_verdicts() -> None:
