@@ -62,7 +62,8 @@ class JudgedBNN(BaseEstimator):
             Draws of each chain, at either step size, that are compared.
         tolerance : float, default=0.05
             Largest change that does not matter: of the predictive mean in predictive standard
-            deviations, of the predictive variance as a share of it, of the LPPD in nats per row.
+            deviations, of that deviation as a share of it (so of the variance twice as much), of
+            the LPPD in nats per row.
 
         Returns
         -------

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import chndtr, gammaincc, ndtri
+from scipy.special import fdtrc, ncfdtr
 
 from mirth.evaluation.autocorrelation import effective_sample_size
 
@@ -15,7 +15,7 @@ SEEN_AT = 0.01
 """Probability below which a change is seen: chance alone would make it as rarely."""
 
 _TAIL = 0.05  # below the low end of an interval, and above the high end
-_MAX_DOUBLINGS = 200
+_HALVINGS = 50
 
 
 class Change(NamedTuple):
@@ -67,9 +67,10 @@ def mean_change(
     of D. It is that of the differences of paired draws, the t-th of a chain with the t-th of the
     same chain, whose effective sample sizes turn variances into errors: where chains sit in modes
     of their own, which both sets have in common, that is no error. Values are usually correlated
-    (neighbouring rows change together), so Q is compared with a multiple of a chi-squared number of
-    :math:`\nu = (\mathrm{tr} \Sigma)^2 / \mathrm{tr} \Sigma^2` degrees of freedom (Satterthwaite),
-    and the interval is that of its non-centrality.
+    (neighbouring rows change together), so Q has :math:`\nu = (\mathrm{tr} \Sigma)^2 /
+    \mathrm{tr} \Sigma^2` degrees of freedom (Satterthwaite); :math:`\Sigma` itself is an estimate,
+    to which half the effective number of pairs is given. So Q over what is expected of it without
+    a change is compared with an F number, and the interval is that of its non-centrality.
 
     Parameters
     ----------
@@ -95,20 +96,20 @@ def mean_change(
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     difference = after.mean(axis=(0, 1)) - before.mean(axis=(0, 1))
-    covariance = _error_covariance(after - before)
+    covariance, effective = _error_covariance(after - before)
     square, expected = float(np.mean(difference**2)), float(np.mean(np.diag(covariance)))
     if expected == 0:  # nothing moves: the difference is exact
         size = math.sqrt(square)
         return Change(size, 0.0, size, size, 0.0 if size else 1.0)
     unit = float(np.mean(covariance**2)) / expected
-    degrees = expected / unit
-    low, high = _ends(square / unit, degrees)
+    found = _Ratio(square / expected, expected / unit, effective / 2)
+    low, high = found.ends()
     return Change(
         size=math.sqrt(max(0.0, square - expected)),
         error=math.sqrt(expected),
         low=math.sqrt(unit * low),
         high=math.sqrt(unit * high),
-        p_value=float(gammaincc(degrees / 2, square / unit / 2)),
+        p_value=found.p_value(),
     )
 
 
@@ -155,46 +156,60 @@ def lppd_change(
         values.append(float(pooled.mean()))
         weights.append(np.exp(log_prob - pooled).mean(axis=2, keepdims=True))
     size = values[1] - values[0]
-    error = math.sqrt(float(_error_covariance(weights[1] - weights[0])[0, 0]))
+    covariance, effective = _error_covariance(weights[1] - weights[0])
+    error = math.sqrt(float(covariance[0, 0]))
     if error == 0:
         return Change(size, 0.0, abs(size), abs(size), 0.0 if size else 1.0)
-    # The square of a Normal number is a chi-squared one of one degree of freedom.
-    square = (size / error) ** 2
-    low, high = (error * math.sqrt(end) for end in _ends(square, 1.0))
-    return Change(size, error, low, high, float(gammaincc(0.5, square / 2)))
+    # The square of a number with a Student distribution is an F number.
+    found = _Ratio((size / error) ** 2, 1.0, effective / 2)
+    low, high = (error * math.sqrt(end) for end in found.ends())
+    return Change(size, error, low, high, found.p_value())
 
 
-def _error_covariance(values: np.ndarray) -> np.ndarray:
-    """Covariance of the means over all chains and draws, by the effective sample sizes."""
+def _error_covariance(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Covariance of the means over all chains and draws, and the effective number of draws."""
     means = values.mean(axis=1)
     within = (values - means[:, None]).reshape(-1, values.shape[2])
     covariance = within.T @ within / len(within)
     if len(means) > 1:
         between = means - means.mean(axis=0)
         covariance += between.T @ between / (len(means) - 1)
+    effective = effective_sample_size(values)
     # A value that never changes has no error; NaN says so.
-    root = np.nan_to_num(1 / np.sqrt(effective_sample_size(values)), nan=0.0)
-    return covariance * root[:, None] * root
+    root = np.nan_to_num(1 / np.sqrt(effective), nan=0.0)
+    is_moving = np.isfinite(effective)
+    typical = float(np.median(effective[is_moving])) if is_moving.any() else 0.0
+    return covariance * root[:, None] * root, typical
 
 
-def _ends(value: float, degrees: float) -> tuple[float, float]:
-    """Give the ends of the interval of the non-centrality of a chi-squared number."""
-    low = _non_centrality(value, degrees, 1 - _TAIL)
-    return low, _non_centrality(max(value, degrees), degrees, _TAIL)
+class _Ratio(NamedTuple):
+    """An F number with its degrees of freedom, of the numerator and of the error."""
 
+    value: float
+    degrees: float
+    error_degrees: float
 
-def _non_centrality(value: float, degrees: float, share: float) -> float:
-    """Solve for the non-centrality whose chi-squared number is at most ``value`` with a chance."""
-    if chndtr(value, degrees, 0.0) <= share:
-        return 0.0
-    # The distribution function falls with the non-centrality. Near it the number is Normal, which
-    # says where to begin to look.
-    high = value + 4 * abs(float(ndtri(share))) * math.sqrt(value + degrees) + 10
-    low = 0.0
-    for _ in range(_MAX_DOUBLINGS):
-        middle = (low + high) / 2
-        if chndtr(value, degrees, middle) > share:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    def p_value(self) -> float:
+        """Probability of as much without a change."""
+        return float(fdtrc(self.degrees, self.error_degrees, self.value))
+
+    def ends(self) -> tuple[float, float]:
+        """Give the ends of the interval of the non-centrality."""
+        low = self._non_centrality(self.value, 1 - _TAIL)
+        return low, self._non_centrality(max(self.value, 1.0), _TAIL)
+
+    def _non_centrality(self, value: float, share: float) -> float:
+        """Solve for the one with which at most ``value`` has a chance; 0 if none has."""
+
+        def chance(non_centrality: float) -> float:
+            return float(ncfdtr(self.degrees, self.error_degrees, non_centrality, value))
+
+        if chance(0.0) <= share:
+            return 0.0
+        low, high = 0.0, 1.0
+        while chance(high) > share:  # it falls with the non-centrality
+            low, high = high, 2 * high
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if chance(middle) > share else (low, middle)
+        return (low + high) / 2

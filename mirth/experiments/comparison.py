@@ -294,7 +294,7 @@ def compare(
         posterior = estimator.posterior_
         lppd = (posterior.lppd_start, posterior.lppd_chain)
         bias = estimator.bias_report() if bias_check else None
-        return Comparison(case, estimator, {}, estimator.diagnostics_, *lppd, bias)
+        return Comparison(case, estimator, {}, estimator.diagnostics_, *lppd, bias=bias)
     y_train, y_test = (as_targets(estimator, y) for y in (case.y_train, case.y_test))
     linear = linear_regression if case.task == "regression" else logistic_regression
     forecast, linear_seconds = linear(case.x_train, y_train, case.x_test, y_test)
@@ -312,8 +312,9 @@ def compare(
         results[method] = Result(reduced, reduced.scores(y_test), float(time_taken))
         dist = fitted.predict_dist(case.x_test[rows])
         by_chain.append(chainwise_lppd(dist.log_prob_per_draw(y_test[rows])))
+    start, chain = by_chain
     bias = estimator.bias_report(case.x_test, case.y_test) if bias_check else None
-    return Comparison(case, estimator, results, estimator.diagnostics_, *by_chain, bias)
+    return Comparison(case, estimator, results, estimator.diagnostics_, start, chain, bias)
 
 
 def as_targets(estimator: BNNRegressor | BNNClassifier, y: np.ndarray) -> np.ndarray:

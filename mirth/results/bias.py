@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -54,8 +55,8 @@ class BiasReport:
         Effective number of pairs of draws, one of each step size: median over the rows, all
         chains together.
     tolerance : float
-        Largest change that does not matter: of predictive deviations, of the variance and of nats
-        per row.
+        Largest change that does not matter: of the mean in predictive deviations, of the deviation
+        as a share of it (so of the variance twice as much), and of the LPPD in nats per row.
 
     Examples
     --------
@@ -100,9 +101,11 @@ class BiasReport:
 
     def _predictions(self) -> str:
         """Say what the predictions show."""
+        percent = 100 * self.tolerance
+        tolerance = f"the tolerance of {percent:.2g} % ({2 * percent:.2g} % of the variance)"
         seen = {name: change for name, change in self.changes.items() if change.is_seen}
         if self.verdict is BiasVerdict.TOO_LONG:
-            seen = {name: c for name, c in seen.items() if c.low > self.tolerance}
+            seen = {n: c for n, c in seen.items() if c.low > limit_of(n, self.tolerance)}
             return (
                 f"The steps are too long: half of their size {_listed(seen, _found)}, so sample "
                 "again with a smaller energy_variance_end, or a smaller step_size if that is given"
@@ -110,16 +113,18 @@ class BiasReport:
         if self.verdict is BiasVerdict.SMALL:
             return (
                 f"The bias of the step size is small: half of it {_listed(seen, _found)}, and no "
-                f"change is above {100 * self.tolerance:.2g} %"
+                f"change is above {tolerance}"
             )
         if self.verdict is BiasVerdict.UNCERTAIN:
             return (
                 f"A bias of the step size is seen: half of it {_listed(seen, _found)}; more draws "
-                f"would tell whether that is above {100 * self.tolerance:.2g} %"
+                f"would tell whether that is above {tolerance}"
             )
         most = _listed(self.changes, _at_most)
         if self.verdict is BiasVerdict.NONE_SEEN:
             return f"No bias of the step size is seen: half of it {most}"
+        if not self.num_effective:
+            return "These chains do not move, so their step size cannot be judged"
         if not self._has_settled:
             return (
                 f"These chains are too slow for the check: {self.num_draws} draws of each, and "
@@ -127,9 +132,15 @@ class BiasReport:
                 "in all; take a larger num_draws"
             )
         return (
-            f"These are too few draws to see a bias of {100 * self.tolerance:.2g} %: half the "
-            f"step size {most}, of which nothing is more than chance; take a larger num_draws"
+            f"These are too few draws to see a bias as large as {tolerance}: half the step size "
+            f"{most}, of which nothing is more than chance; take num_draws={self._enough()} or more"
         )
+
+    def _enough(self) -> int:
+        """Estimate the draws that show as much as the tolerance: errors fall with their root."""
+        excess = max(c.high / limit_of(n, self.tolerance) for n, c in self.changes.items())
+        needed = self.num_draws * max(excess, 1.0) ** 2
+        return round_up(needed)
 
     @property
     def _has_settled(self) -> bool:
@@ -151,33 +162,52 @@ class BiasReport:
         return "\n".join([*lines, self.sentence])
 
 
-def judge_changes(changes: Sequence[Change], tolerance: float, *, settled: bool) -> BiasVerdict:
+def judge_changes(changes: Mapping[str, Change], tolerance: float, *, settled: bool) -> BiasVerdict:
     """Say what follows from changes.
 
     Parameters
     ----------
-    changes : sequence of Change
-        What halving the step size has changed.
+    changes : mapping of str to Change
+        What halving the step size has changed: ``mean``, ``variance``, ``lppd``.
     tolerance : float
-        Largest change that does not matter.
+        Largest change that does not matter; of the variance twice as much, because that is a change
+        of the deviation of the tolerance.
     settled : bool
         Whether the draws are enough for the chains to have got to where shorter steps lead. If not,
         a change that is seen is one all the same, but may be only the beginning of a larger one.
 
     Examples
     --------
-    >>> judge_changes([Change(0.2, 0.01, 0.18, 0.22, 0.0)], 0.05, settled=True).name
+    >>> judge_changes({"mean": Change(0.2, 0.01, 0.18, 0.22, 0.0)}, 0.05, settled=True).name
     'TOO_LONG'
-    >>> judge_changes([Change(0.0, 0.1, 0.0, 0.2, 0.5)], 0.05, settled=True).name
+    >>> judge_changes({"mean": Change(0.0, 0.1, 0.0, 0.2, 0.5)}, 0.05, settled=True).name
     'TOO_FEW_DRAWS'
     """
-    seen = [change for change in changes if change.is_seen]
-    if any(change.low > tolerance for change in seen):
+    limits = {name: limit_of(name, tolerance) for name in changes}
+    seen = {name: change for name, change in changes.items() if change.is_seen}
+    if any(change.low > limits[name] for name, change in seen.items()):
         return BiasVerdict.TOO_LONG
-    is_below = settled and all(change.high <= tolerance for change in changes)
+    is_below = settled and all(c.high <= limits[name] for name, c in changes.items())
     if seen:
         return BiasVerdict.SMALL if is_below else BiasVerdict.UNCERTAIN
     return BiasVerdict.NONE_SEEN if is_below else BiasVerdict.TOO_FEW_DRAWS
+
+
+def limit_of(name: str, tolerance: float) -> float:
+    """Give the largest change of a quantity that does not matter."""
+    return 2 * tolerance if name == "variance" else tolerance
+
+
+def round_up(number: float) -> int:
+    """Round up to one digit.
+
+    Examples
+    --------
+    >>> round_up(312.0), round_up(40.0)
+    (400, 40)
+    """
+    unit = 10 ** math.floor(math.log10(number))
+    return math.ceil(number / unit) * unit
 
 
 def has_settled(num_effective: float, num_chains: int, num_draws: int, num_settling: int) -> bool:

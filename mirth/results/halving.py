@@ -69,7 +69,8 @@ def bias_report(
         Draws of each chain, at either step size, that are compared.
     tolerance : float, default=0.05
         Largest change that does not matter: of the predictive mean in predictive standard
-        deviations, of the predictive variance as a share of it, of the LPPD in nats per row.
+        deviations, of that deviation as a share of it (so of the variance twice as much), of
+        the LPPD in nats per row.
 
     Returns
     -------
@@ -121,7 +122,9 @@ def bias_report(
         x, y = some_rows(halving.rows.x), some_rows(np.asarray(halving.rows.y))
     present, half = halving.present, halving.half
     found = _compare(posterior.model, present, half, x, y)
-    changes = [change for change in (found.mean, found.variance, found.lppd) if change is not None]
+    changes = {"mean": found.mean, "variance": found.variance}
+    if found.lppd is not None:
+        changes["lppd"] = found.lppd
     settled = has_settled(found.num_effective, posterior.num_chains, num_draws, num_settling)
     return BiasReport(
         verdict=judge_changes(changes, tolerance, settled=settled),
