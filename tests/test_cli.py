@@ -58,7 +58,7 @@ def test_fit(calls: list[Any]) -> None:
         "fit", "a.csv", "--target", "y", "--out", "run", "--task", "regression", "--overwrite",
         "--test-fraction", "0.3", "--seed", "2", "--n-members", "4", "--n-warmup", "50",
         "--n-samples", "6", "--hidden", "8, 4", "--likelihood", "homoscedastic",
-        "--drop", "id", "--drop", "zip",
+        "--drop", "id", "--drop", "zip", "--bias-check",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     ((_, args, options),) = calls
@@ -74,6 +74,7 @@ def test_fit(calls: list[Any]) -> None:
         "hidden_layer_sizes": (8, 4),
         "likelihood": "homoscedastic",
         "overwrite": True,
+        "bias_check": True,
         "verbose": 1,
     }
 
@@ -86,6 +87,7 @@ def test_fit_has_the_defaults_of_the_library(calls: list[Any]) -> None:
     assert options["hidden_layer_sizes"] == estimator.hidden_layer_sizes
     assert options["n_members"] == estimator.n_members
     assert "likelihood" not in options and options["drop"] == ()
+    assert options["bias_check"] is False
 
 
 def test_predict(calls: list[Any]) -> None:

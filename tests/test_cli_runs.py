@@ -295,8 +295,14 @@ def test_a_missing_tracker_leaves_nothing(
 
 def test_a_tracked_run(finished: Path, config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = invoke("run", config, "--out", run, "--set", "track=[tensorboard]")
+    result = invoke(
+        "run", config, "--out", run, "--set", "track=[tensorboard]", "--set", "bias_check=true"
+    )
     assert result.exit_code == 0, result.output
+    bias = json.loads((run / "metrics.json").read_text())["bias"]
+    assert bias["sentence"] in (run / "report.html").read_text()
+    assert bias["sentence"] in (run / "log.txt").read_text()
+    assert json.loads((finished / "metrics.json").read_text())["bias"] is None
     (events,) = (run / "tensorboard").iterdir()
     assert events.stat().st_size > 1000
     np.testing.assert_array_equal(draws(run), draws(finished))

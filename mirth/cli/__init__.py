@@ -6,7 +6,7 @@ What takes long to import is imported inside the commands, so that ``mirth --hel
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,12 +74,16 @@ def fit(
         str | None,
         typer.Option(help="Distribution, such as normal, poisson, ordinal.", show_default=False),
     ] = None,
+    bias_check: Annotated[
+        bool, typer.Option("--bias-check", help="See if the chains' steps were too long.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a table and report how well it predicts rows that were held out."""
     with clean_messages():
         from mirth.experiments import fit_table
 
+        more: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
         fit_table(
             data,
             target,
@@ -89,12 +93,13 @@ def fit(
             test_fraction=test_fraction,
             seed=seed,
             overwrite=overwrite,
+            bias_check=bias_check,
             show=show,
             n_members=n_members,
             method=MILE(n_warmup=n_warmup, n_samples=n_samples),
             hidden_layer_sizes=None if hidden is None else _sizes(hidden),
             verbose=1,
-            **({} if likelihood is None else {"likelihood": likelihood}),
+            **more,
         )
         show(f"Open {out / 'report.html'} in a browser; predict by: mirth predict {out} NEW.csv")
 

@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     SPLIT = 7
     RESTART = 8
     BATCHES = 9
+    HALVING = 10
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Key:

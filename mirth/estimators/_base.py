@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -22,12 +21,12 @@ from mirth.estimators._checks import (
     resolve_prior,
     text_explained,
 )
+from mirth.estimators._judged import JudgedBNN
 from mirth.estimators._session import Session
 from mirth.estimators.default_network import choose_layers
 from mirth.inference import (
     DeepEnsemble,
     Monitor,
-    Posterior,
     Run,
     configure_cpu_devices,
     resolve_method,
@@ -37,21 +36,20 @@ from mirth.model import MLP, Likelihood, Model, Prior
 from mirth.prediction import make_predictive
 from mirth.results.arviz import arviz_tree
 from mirth.results.compression import CompressionReport, compress
-from mirth.results.diagnostics import Diagnostics, diagnose, judge, some_rows
+from mirth.results.diagnostics import Diagnostics, judge, some_rows
 from mirth.results.program import export
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-class BaseBNN(BaseEstimator):
+class BaseBNN(JudgedBNN):
     """Common part of :class:`BNNRegressor` and :class:`BNNClassifier`."""
 
     hidden_layer_sizes: tuple[int, ...] | None
     activation: str
     likelihood: str | Likelihood
     prior: str | Prior
-    method: Any
     n_members: int
     validation_fraction: float
     random_state: Any
@@ -62,7 +60,6 @@ class BaseBNN(BaseEstimator):
     monitors: Sequence[Monitor] | None
     draws_store: str | Path | None
 
-    posterior_: Posterior
     calibration_: Any
     compression_: CompressionReport
 
@@ -199,8 +196,6 @@ class BaseBNN(BaseEstimator):
             y = column_or_1d(y, warn=True)
         return keep_weighted_rows(X, y, sample_weight)
 
-    _is_numeric = False
-
     def _predictive(self, X: Any, **options: Any) -> Any:
         """Predictive distribution of new rows."""
         check_is_fitted(self, "posterior_")
@@ -210,17 +205,6 @@ class BaseBNN(BaseEstimator):
         return make_predictive(
             self.model_, self.posterior_.draws, scaled, seed=self.seed_, **options
         )
-
-    @property
-    def diagnostics_(self) -> Diagnostics:
-        """Health of the chains: one verdict each, effective sample sizes, R-hat.
-
-        Computed when it is first asked for, on up to 200 training rows.
-        """
-        check_is_fitted(self, "posterior_")
-        if self._diagnostics is None:
-            self._diagnostics = diagnose(self.posterior_, self._diagnostic_rows)
-        return self._diagnostics
 
     def save(self, path: str | Path) -> None:
         """Save the fitted estimator in one file; :func:`mirth.load` gives it back.
@@ -344,25 +328,6 @@ class BaseBNN(BaseEstimator):
             seed=seed,
             classes=getattr(self, "classes_", None),
         )
-
-    def _scaled_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Check rows with targets and give them as the model sees them."""
-        X, y = self._checked_rows(X, y)
-        return self.x_scaler_.transform(X), self._scaled_target(y)
-
-    def _checked_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        with text_explained():
-            return validate_data(
-                self, X, y, dtype=np.float64, y_numeric=self._is_numeric, reset=False
-            )
-
-    @abc.abstractmethod
-    def _scaled_target(self, y: np.ndarray) -> np.ndarray:
-        """Bring targets into the form that the model is fitted to."""
-
-    def _observed_target(self, y: np.ndarray) -> np.ndarray:
-        """Bring targets into the units of ``predict_dist``."""
-        return self._scaled_target(y)
 
     @abc.abstractmethod
     def predict_dist(self, X: Any) -> Any:

@@ -15,6 +15,7 @@ from mirth.evaluation.calibration import (
     quantile_calibration_error,
     reliability_curve,
 )
+from mirth.evaluation.changes import Change, lppd_change, mean_change
 from mirth.evaluation.convergence import (
     ChainDiagnostics,
     chainwise_split_rhat,
@@ -45,6 +46,7 @@ from mirth.evaluation.scores import (
 
 __all__ = [
     "ChainDiagnostics",
+    "Change",
     "PitHistogram",
     "ReliabilityCurve",
     "accuracy",
@@ -64,6 +66,8 @@ __all__ = [
     "interval_width",
     "judge_chains",
     "lppd",
+    "lppd_change",
+    "mean_change",
     "parameter_space_diagnostics",
     "pit_histogram",
     "quantile_calibration_error",

@@ -20,8 +20,9 @@ from mirth.experiments.forecasts import (
     linear_regression,
     logistic_regression,
 )
+from mirth.inference import DeepEnsemble, resolve_method
 from mirth.report import Column, Table
-from mirth.results import Diagnostics
+from mirth.results import BiasReport, Diagnostics
 
 LINEAR, ENSEMBLE, SAMPLED = "linear model", "deep ensemble", "MILE"
 """Names of the methods, in the order of the tables."""
@@ -94,6 +95,9 @@ class Comparison:
     start_lppd, chain_lppd : array of shape (chains,)
         LPPD of (up to 1000) test rows by each chain's start, and by its draws; nats per row.
         Without test rows: of the validation rows, with the target scaled.
+    bias : BiasReport, optional
+        What half the step size changes in the predictions of the test rows, or of the validation
+        rows where there are none; None if it was not asked for.
     """
 
     case: Case
@@ -102,6 +106,7 @@ class Comparison:
     diagnostics: Diagnostics
     start_lppd: np.ndarray
     chain_lppd: np.ndarray
+    bias: BiasReport | None = None
 
     @property
     def main(self) -> str:
@@ -156,6 +161,26 @@ class Comparison:
             ],
         )
 
+    def bias_table(self) -> Table:
+        """Tabulate what half the step size changes; it must have been asked for."""
+        assert self.bias is not None
+        columns = [Column("of the"), Column("change", ".4f"), Column("error", ".4f")]
+        columns += [Column(name, ".4f") for name in ("5 %", "95 %", "chance alone")]
+        return Table(
+            f"{self.case.title}: what half the step size changes",
+            columns,
+            [[name, *change] for name, change in self.bias.table().items()],
+        )
+
+    def _bias_record(self) -> dict[str, Any] | None:
+        if self.bias is None:
+            return None
+        return {
+            "verdict": self.bias.verdict.name,
+            "sentence": self.bias.sentence,
+            "changes": {name: change._asdict() for name, change in self.bias.table().items()},
+        }
+
     def record(self) -> dict[str, Any]:
         """Give everything that is a number, for ``metrics.json``; None where there is none."""
         posterior, d = self.estimator.posterior_, self.diagnostics
@@ -170,6 +195,7 @@ class Comparison:
                 },
                 "seconds_by_part": {name: float(s) for name, s in posterior.seconds.items()},
                 "gradients_per_chain": int(posterior.num_gradients),
+                "bias": self._bias_record(),
                 "health": {
                     "summary": d.summary,
                     "verdicts": [verdict.name for verdict in d.verdicts],
@@ -231,7 +257,9 @@ def split_case(
     return Case(name, title, target, task, x[train], y[train], x[test], y[test])
 
 
-def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
+def compare(
+    case: Case, estimator: BNNRegressor | BNNClassifier, *, bias_check: bool = False
+) -> Comparison:
     """Fit all methods to the training rows and score them on the test rows.
 
     The deep ensemble is the one that the chains of the estimator start from, or the estimator
@@ -243,11 +271,20 @@ def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
         The rows.
     estimator : BNNRegressor or BNNClassifier
         With the method MILE or DeepEnsemble; it is fitted here.
+    bias_check : bool, default=False
+        Let the chains go on at half their step size, to see if it was too long.
 
     Returns
     -------
     Comparison
+
+    Raises
+    ------
+    ValueError
+        If a deep ensemble, which has no steps, is to be checked.
     """
+    if bias_check and isinstance(resolve_method(estimator.method), DeepEnsemble):
+        raise ValueError("bias_check=True needs chains; a deep ensemble has no steps.")
     if len(case.y_test):
         check_int("test rows", len(case.y_test), minimum=2)
     begin = time.perf_counter()
@@ -256,7 +293,8 @@ def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
     if not len(case.y_test):
         posterior = estimator.posterior_
         lppd = (posterior.lppd_start, posterior.lppd_chain)
-        return Comparison(case, estimator, {}, estimator.diagnostics_, *lppd)
+        bias = estimator.bias_report() if bias_check else None
+        return Comparison(case, estimator, {}, estimator.diagnostics_, *lppd, bias=bias)
     y_train, y_test = (as_targets(estimator, y) for y in (case.y_train, case.y_test))
     linear = linear_regression if case.task == "regression" else logistic_regression
     forecast, linear_seconds = linear(case.x_train, y_train, case.x_test, y_test)
@@ -274,7 +312,9 @@ def compare(case: Case, estimator: BNNRegressor | BNNClassifier) -> Comparison:
         results[method] = Result(reduced, reduced.scores(y_test), float(time_taken))
         dist = fitted.predict_dist(case.x_test[rows])
         by_chain.append(chainwise_lppd(dist.log_prob_per_draw(y_test[rows])))
-    return Comparison(case, estimator, results, estimator.diagnostics_, *by_chain)
+    start, chain = by_chain
+    bias = estimator.bias_report(case.x_test, case.y_test) if bias_check else None
+    return Comparison(case, estimator, results, estimator.diagnostics_, start, chain, bias)
 
 
 def as_targets(estimator: BNNRegressor | BNNClassifier, y: np.ndarray) -> np.ndarray:

@@ -167,6 +167,7 @@ class RunConfig(Section):
         json_schema_extra={"type": ["number", "string", "null"]},
     )
     draws_store: str | None = config_field(BNNRegressor, "draws_store")
+    bias_check: bool = config_field(fit_table, "bias_check")
     track: tuple[str, ...] = Field(
         (),
         description="Where else the progress goes: tensorboard (the folder tensorboard of the "
@@ -182,6 +183,8 @@ class RunConfig(Section):
     def check(self) -> None:
         """Check the names, too."""
         check_name("task", self.task, TASKS)
+        if self.bias_check and self.method.name == "deep_ensemble":
+            raise ValueError("bias_check=True needs chains; a deep_ensemble has no steps.")
         for name in self.track:
             check_name("track", name, TRACKERS)
         if self.max_time is not None:

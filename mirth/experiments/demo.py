@@ -114,7 +114,7 @@ def run_demo(
     with new_folder(folder, overwrite=overwrite or is_own) as path:
         sections, comparisons, records = [], {}, {}
         for case in _cases():
-            comparison = compare(case, _estimator(case, seed, verbose))
+            comparison = compare(case, _estimator(case, seed, verbose), bias_check=True)
             section, record = comparison_section(comparison), comparison.record()
             if case.name == "gap":
                 section, record["gap"] = _with_gap(section, comparison)

@@ -238,7 +238,8 @@ def _fit(
     )
     with _error_kept(path / ERROR), _logged(path / LOG, show) as say:
         say(prepared.sentence())
-        return fit_into(path, prepared, estimator, say, config=config.model_dump(mode="json"))
+        record = config.model_dump(mode="json")
+        return fit_into(path, prepared, estimator, say, bias_check=config.bias_check, config=record)
 
 
 @contextlib.contextmanager

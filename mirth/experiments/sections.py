@@ -42,7 +42,8 @@ def comparison_section(comparison: Comparison) -> Section:
         sentences(comparison),
         [comparison.table()] if comparison.results else [],
         pictures(comparison),
-        [comparison.health_table()],
+        [comparison.health_table()]
+        + ([] if comparison.bias is None else [comparison.bias_table()]),
     )
 
 
@@ -73,6 +74,12 @@ def sentences(comparison: Comparison) -> list[str]:
     list of str
         Paragraphs.
     """
+    bias = comparison.bias
+    return [*_sentences(comparison), *([] if bias is None else [bias.sentence])]
+
+
+def _sentences(comparison: Comparison) -> list[str]:
+    """Say in words what the scores and the health of the chains show."""
     case = comparison.case
     task = "Regression" if case.task == "regression" else "Classification"
     rows = f"{task} of {case.target} from {case.x_train.shape[1]} column(s): {len(case.y_train)} "

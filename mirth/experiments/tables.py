@@ -82,6 +82,7 @@ def fit_table(
     test_fraction: float = 0.2,
     seed: int = 0,
     overwrite: bool = False,
+    bias_check: bool = False,
     show: Callable[[Table | str], None] = lambda _: None,
     **parameters: Any,
 ) -> Comparison:
@@ -109,6 +110,9 @@ def fit_table(
         Seed of the split and of the fit.
     overwrite : bool, default=False
         Replace a folder that mirth has written.
+    bias_check : bool, default=False
+        Let the chains go on after the fit, at their step size and at half of it, and say whether
+        the steps were too long: 375 draws of each chain more.
     show : callable, optional
         Receives tables and sentences to print.
     **parameters : any
@@ -134,7 +138,7 @@ def fit_table(
     estimator = kind(**settings)
     show(prepared.sentence())
     with new_folder(folder, overwrite=overwrite) as path:
-        return fit_into(path, prepared, estimator, show)
+        return fit_into(path, prepared, estimator, show, bias_check=bias_check)
 
 
 def predict_table(
@@ -268,6 +272,8 @@ def fit_into(
     prepared: Prepared,
     estimator: BNNRegressor | BNNClassifier,
     show: Callable[[Table | str], None],
+    *,
+    bias_check: bool = False,
     **more: Any,
 ) -> Comparison:
     """Fit, score, and write model, scores, pictures and page into a folder.
@@ -282,6 +288,8 @@ def fit_into(
         What to fit.
     show : callable
         Receives tables and sentences to print.
+    bias_check : bool, default=False
+        See if the steps of the chains were too long.
     **more : any
         Further entries of ``manifest.json``, which is written last: it says that all is there.
 
@@ -289,7 +297,7 @@ def fit_into(
     -------
     Comparison
     """
-    comparison = compare(prepared.case, estimator)
+    comparison = compare(prepared.case, estimator, bias_check=bias_check)
     if comparison.results:
         show(comparison.table())
     (path / MARKER).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Makes chains happen: warm start, tuning, the chunked compiled loop, devices."""
 
 from mirth.inference.engine.placement import Placement, configure_cpu_devices
-from mirth.inference.infer import infer
+from mirth.inference.infer import continue_at_half, infer
 from mirth.inference.methods.auto import Auto
 from mirth.inference.methods.mile import MILE
 from mirth.inference.methods.names import METHODS, resolve_method
@@ -39,6 +39,7 @@ __all__ = [
     "TuningReport",
     "WarmStartReport",
     "configure_cpu_devices",
+    "continue_at_half",
     "infer",
     "join_chains",
     "read_status",

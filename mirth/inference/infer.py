@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,18 @@ from mirth.core.validation import COUNT, FRACTION, NATURAL, Range
 from mirth.data import Dataset, Stream, train_validation_split
 from mirth.inference.engine.deadline import Deadline
 from mirth.inference.engine.placement import Placement, configure_cpu_devices
-from mirth.inference.methods.names import resolve_method
+from mirth.inference.methods.names import recipe_of, resolve_method
 from mirth.inference.monitors.displays import make_monitor
 from mirth.inference.monitors.monitor import Monitor, Monitors
 from mirth.inference.posterior import Continuation, Posterior
 from mirth.inference.problem import Problem
 from mirth.inference.rows import Rows, batch_of
+from mirth.inference.run.halving import Halving, halve_steps
+from mirth.inference.run.stages import STAGE
 from mirth.inference.settings import Keep, Run, grouped
 from mirth.inference.store.identity import describe, other_run
 from mirth.inference.store.recorder import MemoryRecorder, Recorder
-from mirth.inference.store.run_folder import RunFolder
+from mirth.inference.store.run_folder import RunFolder, read_end
 from mirth.model import Model
 
 RANGES: Mapping[str, Range] = {
@@ -159,6 +162,87 @@ def infer(
         )
         posterior = method.run(problem)
     return _with_continuation(posterior, settings, recorder)
+
+
+def continue_at_half(
+    posterior: Posterior,
+    dataset: Dataset | Stream,
+    method: Any,
+    *,
+    validation: Dataset | None = None,
+    directory: str | Path | None = None,
+    num_draws: int = 100,
+    num_settling: int = 25,
+) -> Halving:
+    """Let the chains of a posterior go on from its end, at their step size and at half of it.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        What :func:`infer` has returned.
+    dataset, method, validation
+        As given to :func:`infer`; a share of validation rows need not be given again.
+    directory : str or path, optional
+        Run directory of the posterior, if it has one.
+    num_draws, num_settling : int, default=100, 25
+        Draws of each chain that count, and those before them that do not, in either continuation.
+
+    Returns
+    -------
+    Halving
+        The draws of all chains of the posterior, and the rows that were held back.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the posterior has no end to go on from, or none that belongs to these data and this
+        method, or if the method has no step size that can be halved.
+    RunFolderError
+        If the folder is no run directory.
+    """
+    _prepare_jax()
+    method = resolve_method(method)
+    settings, snapshot = _end_of(posterior, directory)
+    fraction = settings["validation"]
+    rows = _split(posterior.model, dataset, validation or fraction, settings["seed"])
+    run = Run(data_block_size=settings["data_block_size"])
+    now = _describe_run(posterior.model, method, dataset, validation or fraction, run, Keep())
+    ours = {name: now[name] for name in ("model", "method", "data", "stream") if name in now}
+    if reason := other_run(settings, settings | json.loads(json.dumps(ours))):
+        raise ValueError(f"posterior is {reason}.")
+    num_chains = settings["num_chains"]
+    problem = Problem(
+        model=posterior.model,
+        rows=rows,
+        num_chains=num_chains,
+        seed=settings["seed"],
+        first_chain=settings["first_chain"],
+        placement=Placement.automatic(num_chains),
+        monitor=Monitor(),
+        recorder=Recorder(),
+        deadline=Deadline(),
+        data_block_size=run.data_block_size,
+        stream=dataset if isinstance(dataset, Stream) else None,
+    )
+    recipe = recipe_of(method, problem, posterior.notes)
+    chains = posterior.members - problem.first_chain  # those that were not dropped
+    return halve_steps(recipe, problem, snapshot, num_draws, num_settling).of_chains(chains)
+
+
+def _end_of(posterior: Posterior, directory: str | Path | None) -> tuple[dict[str, Any], Snapshot]:
+    """Give what a run was, as JSON holds it, and its end."""
+    if directory is not None:
+        settings, snapshot = read_end(directory)
+    elif posterior.continuation is not None:
+        settings, snapshot = posterior.continuation
+    else:
+        raise ValueError(
+            "posterior has no chains to go on with: it is a part of one, joined or loaded. Take "
+            "what infer has returned, and with a run directory name it: directory=..."
+        )
+    if snapshot.record["stage"] != STAGE:
+        raise ValueError("posterior is a deep ensemble: it has no chains to go on with.")
+    return json.loads(json.dumps(settings)), snapshot
 
 
 def _prepare_jax() -> None:

@@ -8,6 +8,7 @@ methods call the same functions.
 to                                      call
 ======================================  ======================================================
 look at the chains' health              :func:`diagnose`, :func:`to_arviz`
+see if the steps were too long          :func:`bias_report`
 tell noise from ignorance               :func:`split_uncertainty`
 have intervals or sets that hold        :func:`conformalize`; :func:`credible_sets` without
 keep fewer draws in fewer bits          :func:`compress`
@@ -21,6 +22,7 @@ run it without mirth                    :func:`export`
 from mirth.core.outcomes import ChainVerdict
 from mirth.results.archive import load, save
 from mirth.results.arviz import to_arviz
+from mirth.results.bias import BiasReport, BiasVerdict
 from mirth.results.compression import CompressionReport, compress
 from mirth.results.conformal import (
     IntervalCalibration,
@@ -29,10 +31,13 @@ from mirth.results.conformal import (
     credible_sets,
 )
 from mirth.results.diagnostics import Diagnostics, diagnose
+from mirth.results.halving import bias_report
 from mirth.results.program import export
 from mirth.results.uncertainty import EntropySplit, VarianceSplit, split_uncertainty
 
 __all__ = [
+    "BiasReport",
+    "BiasVerdict",
     "ChainVerdict",
     "CompressionReport",
     "Diagnostics",
@@ -40,6 +45,7 @@ __all__ = [
     "IntervalCalibration",
     "SetCalibration",
     "VarianceSplit",
+    "bias_report",
     "compress",
     "conformalize",
     "credible_sets",

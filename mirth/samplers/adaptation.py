@@ -220,3 +220,26 @@ class Adaptation(eqx.Module):
     def with_numbers(self, state: Any, step_size: Array, L: Array) -> Any:
         """Give states (leading axis of chains) with the numbers of others, to begin anew with."""
         return state
+
+    def halved(self, states: Any) -> tuple[Adaptation, Any] | None:
+        """Give what goes on after the warm-up at half the step size, with L as it is.
+
+        Parameters
+        ----------
+        states : pytree
+            States of NumPy arrays with a leading axis (chains,).
+
+        Returns
+        -------
+        tuple of Adaptation and pytree, or None
+            The adaptation and the states to go on with; None if there is no step size that stays
+            as it is set, or no decoherence length beside it: halving the step of other dynamics
+            would change more than the length of a step.
+        """
+        kernel = self.kernel
+        if not (isinstance(kernel, eqx.Module) and hasattr(kernel, "step_size")):
+            return None
+        if not hasattr(kernel, "L"):
+            return None
+        half = eqx.tree_at(lambda k: k.step_size, kernel, kernel.step_size / 2)
+        return eqx.tree_at(lambda a: a.kernel, self, half), states

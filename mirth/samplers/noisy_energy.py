@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from mirth.core.random import fold_in
 from mirth.core.trees import tree_normal
 from mirth.core.types import Key, LogDensityFn
-from mirth.samplers.adaptation import Moment, Phase, StepInfo, Tuned
+from mirth.samplers.adaptation import Adaptation, Moment, Phase, StepInfo, Tuned
 from mirth.samplers.energy_guard import EnergyGuard, GuardState
 from mirth.samplers.mclmc import normalise
 from mirth.samplers.noise_scale import (
@@ -284,3 +284,17 @@ class NoisyEnergy(ThreePhases):
     def with_numbers(self, state: Any, step_size: Array, L: Array) -> Any:
         """Go on with numbers of others."""
         return state._replace(tuner=self.tuner.with_settings(state.tuner, step_size, L))
+
+    def halved(self, states: Any) -> tuple[Adaptation, Any] | None:
+        r"""Go on at half the step that the chains have, within its bound, with the L they have.
+
+        A learnt L is a factor times :math:`2 d / (\epsilon \sigma^2)`, so at half the step it stays
+        with :math:`\sqrt 2` times the noise level, which nothing else is computed from after the
+        warm-up but the bound of the step, and half a step is below that.
+        """
+        now = self.tuned(states)
+        states = self.with_numbers(states, now.step_size / 2, now.L)
+        if self.L_factor is not None:
+            level = np.asarray(states.noise_level)
+            states = states._replace(noise_level=level * np.sqrt(2, dtype=level.dtype))
+        return self, states

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mirth.core.trees import tree_size
 from mirth.core.types import Key
-from mirth.samplers.adaptation import Moment
+from mirth.samplers.adaptation import Adaptation, Moment
 from mirth.samplers.energy_guard import EnergyGuard, GuardState, wilson_hilferty
 from mirth.samplers.noise_scale import NoiseScale, init_noise_scale
 from mirth.samplers.noisy_energy import NoisyEnergy
@@ -167,3 +169,7 @@ class ReleasedNoisyEnergy(NoisyEnergy):
         self, step_size: Float[Array, ""], is_divergent: Bool[Array, ""]
     ) -> Float[Array, ""]:
         return step_size
+
+    def halved(self, states: Any) -> tuple[Adaptation, Any] | None:
+        """Say that no step size stays as it is set, because the adaptation never ends."""
+        return None

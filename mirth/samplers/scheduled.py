@@ -124,6 +124,10 @@ class Scheduled(Adaptation):
         """Say what others may know."""
         return Tuned(state, np.array(np.inf), np.array(False))
 
+    def halved(self, states: Any) -> tuple[Adaptation, Any] | None:
+        """Say that the schedule has the step sizes."""
+        return None
+
 
 def cycle(schedule: Cyclical, sampling_steps: int) -> tuple[int, int]:
     """Give the steps of a cycle that explore and those that sample.

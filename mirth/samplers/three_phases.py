@@ -102,3 +102,7 @@ class ThreePhases(Adaptation):
     def with_numbers(self, state: TunerState, step_size: Array, L: Array) -> TunerState:
         """Go on with numbers of others."""
         return self.tuner.with_settings(state, step_size, L)
+
+    def halved(self, states: TunerState) -> tuple[Adaptation, Any] | None:
+        """Go on at half the step size: a number of the states, so the program is the same."""
+        return self, self.with_numbers(states, states.sampler.step_size / 2, states.sampler.L)

@@ -12,6 +12,7 @@ import pytest
 from flat_arguments import in_groups
 
 import mirth
+from mirth import results
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -57,6 +58,7 @@ def test_more_draws_and_members(whole: mirth.BNNRegressor, tmp_path: Path, in_fo
     model.fit_more(n_samples=10)
     assert_same(model, whole)
     assert model.predict(X).shape == (60,) and "3" in str(model.diagnostics_)
+    assert len(model.bias_report(num_draws=16).step_size) == 2  # the members of the first fit
 
 
 def test_an_ensemble_grows() -> None:
@@ -68,6 +70,25 @@ def test_an_ensemble_grows() -> None:
     assert_same(model, regressor(method=method, n_members=3))
 
 
+def test_the_bias_of_the_steps(whole: mirth.BNNRegressor) -> None:
+    """As of a posterior with its scaled rows; every argument changes something."""
+    before = whole.posterior_.positions()
+    report = whole.bias_report(num_draws=40)
+    held = results.bias_report(whole.posterior_, whole._session.dataset, whole.method, num_draws=40)
+    assert str(report) == str(held) and report.lppd is not None
+    given = whole.bias_report(X, Y, num_draws=40, tolerance=0.5)
+    assert given.tolerance == 0.5 and given.lppd not in (None, report.lppd)
+    x, y = whole.x_scaler_.transform(X), whole.y_scaler_.transform(Y)
+    scaled = results.bias_report(
+        whole.posterior_, whole._session.dataset, whole.method, x=x, y=y, num_draws=40
+    )
+    assert given.changes == scaled.changes
+    assert set(whole.bias_report(X[:5], num_draws=16).changes) == {"mean", "variance"}
+    np.testing.assert_array_equal(whole.posterior_.positions(), before)
+    with pytest.raises(Exception, match="not fitted"):
+        mirth.BNNRegressor().bias_report()
+
+
 def test_what_cannot_go_on(whole: mirth.BNNRegressor, tmp_path: Path) -> None:
     whole.save(tmp_path / "model")
     others = [
@@ -77,6 +98,8 @@ def test_what_cannot_go_on(whole: mirth.BNNRegressor, tmp_path: Path) -> None:
     for other in others:
         with pytest.raises(ValueError, match="is a copy or was loaded"):
             other.fit_more(n_samples=20)
+        with pytest.raises(ValueError, match="is a copy or was loaded"):
+            other.bias_report()
     for params, message in (
         ({"n_samples": 3}, "n_samples=3 must be at least 10"),
         ({"n_members": 2}, "n_members=2 must be at least 3"),

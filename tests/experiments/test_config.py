@@ -92,6 +92,7 @@ CASES = {
     "checkpoint_seconds": ("30", -1.0),
     "max_time": ([1], "soon"),
     "draws_store": (3, None),
+    "bias_check": (2, None),
     "track": ("tensorboard", ["tensorboard", "mlfow"]),
 }
 ENSEMBLE_CASES = {f"method.{name}": case for name, case in START.items()}
@@ -182,6 +183,10 @@ def test_misspelt_names_are_named(path: str, case: Any, method: str) -> None:
             "track='tensorbord' is not known; did you mean 'tensorboard'?",
         ),
         (at("n_members", 2.0), "n_members=2.0 must be a whole number."),
+        (
+            {"data": DATA, "method": {"name": "deep_ensemble"}, "bias_check": True},
+            "bias_check=True needs chains; a deep_ensemble has no steps.",
+        ),
     ],
 )
 def test_messages(record: Any, expected: str) -> None:

@@ -146,9 +146,12 @@ def test_demo_writes_everything(gap_demo: tuple[Path, list[Any]]) -> None:
         assert width["ratio"] == pytest.approx(width["inside"] / width["outside"])
     page = check_page(folder / "report.html", len(pictures))
     assert f"a factor of {record['gap']['mean_width']['MILE']['ratio']:.2f}" in page
+    assert record["bias"]["sentence"] in page and "what half the step size changes" in page
+    assert set(record["bias"]["changes"]) > {"mean / deviation", "LPPD, nats"}
     table, *texts = shown
     assert [row[0] for row in table.rows] == METHODS
     assert all(isinstance(text, str) for text in texts)
+    assert record["bias"]["sentence"] in texts
 
 
 def test_demo_replaces_only_a_demo_in_its_own_folder(
@@ -179,6 +182,15 @@ def test_whole_demo(tmp_path: Path, host_patch: pytest.MonkeyPatch) -> None:
     check_page(tmp_path / "demo" / "report.html", 6 + 4 + 7)
 
 
+def test_an_ensemble_has_no_steps_to_check(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bias_check=True needs chains"):
+        fit_table(
+            houses(tmp_path / "houses.csv"), "price", tmp_path / "run", method="deep_ensemble",
+            bias_check=True,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_demo_rows_are_always_split_alike() -> None:
     first, second = demo._cases(), demo._cases()
     assert [(len(c.y_train), len(c.y_test)) for c in first] == [(221, 221), (285, 284), (200, 200)]
@@ -194,6 +206,7 @@ def test_fit_writes_a_run(regression: Run) -> None:
     assert manifest["classes"] is None and manifest["seed"] == 4
     assert manifest["estimator"]["n_members"] == 2
     assert manifest["scores"] == metrics["methods"]["MILE"]
+    assert metrics["bias"] is None
     check_record(metrics, REGRESSION)
     assert (metrics["train_rows"], metrics["test_rows"]) == (42, 18)
     page = check_page(regression.folder / "report.html", 6)

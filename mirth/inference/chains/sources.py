@@ -83,7 +83,7 @@ def choose_source(
         stream, placement = problem.stream, problem.placement
         feeds = {
             purpose: Feed(stream, batch_size, stream_seed(problem.seed, purpose), placement)
-            for purpose in (Purpose.TUNING, Purpose.SAMPLING)
+            for purpose in (Purpose.TUNING, Purpose.SAMPLING, Purpose.HALVING)
         }
         return Source(StreamedBatches(stream.num_rows), feeds[Purpose.TUNING].stack(0), feeds)
     rows = problem.rows.all if use_validation_rows else problem.rows.train

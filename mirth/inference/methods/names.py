@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mirth.core.validation import find_name
+from mirth.inference.chains.chains import Recipe
 from mirth.inference.methods.auto import Auto
 from mirth.inference.methods.mile import MILE
+from mirth.inference.methods.sampling import Sampling
 from mirth.inference.methods.sgmcmc import SGMCMC
 from mirth.inference.methods.smile import SMILE
 from mirth.inference.start.deep_ensemble import DeepEnsemble
+
+if TYPE_CHECKING:
+    from mirth.inference.problem import Problem
 
 _NAIVE: dict[str, Any] = {"step_size_rule": "fixed", "guarded": False, "refreshed": False}
 METHODS: dict[str, Callable[..., Any]] = {
@@ -49,3 +54,30 @@ def resolve_method(method: Any) -> Any:
             "mirth.MILE(n_warmup=5000) or mirth.Sampling(kernel=...)."
         )
     return method
+
+
+def recipe_of(method: Any, problem: Problem, notes: Sequence[str] = ()) -> Recipe:
+    """Give what a method has asked of the chains of a run.
+
+    Parameters
+    ----------
+    method : method object
+        The method.
+    problem : Problem
+        The run.
+    notes : sequence of str
+        Its notes, where ``Auto`` says what it has chosen.
+
+    Raises
+    ------
+    ValueError
+        If the method has no chains.
+    """
+    if isinstance(method, Auto):
+        names = {note.partition(":")[0] for note in notes}
+        method = next(each for name, each in method.candidates().items() if name in names)
+    if isinstance(method, MILE):
+        return method.recipe(problem.num_params)
+    if isinstance(method, SMILE | SGMCMC | Sampling):
+        return method.recipe(problem)
+    raise ValueError(f"{type(method).__name__} has no chains of mirth with a step size.")

@@ -196,3 +196,23 @@ class RunFolder(Recorder):
             "device": str(jax.devices()[0].device_kind),
         }
         write_json(self.folder / MARKER, record)
+
+
+def read_end(folder: str | Path) -> tuple[dict[str, Any], Snapshot]:
+    """Read what a run directory is and where its chains stand, without working on it.
+
+    Raises
+    ------
+    RunFolderError
+        If it is no run directory, or has no checkpoint yet.
+    DamagedFileError
+        If no checkpoint can be read.
+    """
+    try:
+        settings = read_marker(folder, FORMAT, SCHEMA_VERSION)["settings"]
+    except (FileNotFoundError, ValueError) as error:
+        raise RunFolderError(str(error)) from error
+    snapshot = Checkpoints(Path(folder) / "checkpoints").read()
+    if snapshot is None:
+        raise RunFolderError(f"{folder} has no checkpoint: its chains have not started yet.")
+    return settings, snapshot
