@@ -1,0 +1,66 @@
+"""Simulation-based calibration of ``mirth.infer``, from the ensemble on, with default settings.
+
+Ranks of true values among posterior draws are uniform if all is right. What is tested is the
+smallest p-value of the quantities of a case, at a level of 1 % for all of them together; seeds are
+fixed, so a test passes always or never. The reduced form sees faults of some 30 % of a posterior
+deviation; what many more simulations show is in ``docs/validity.md`` and in the slow form.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+LEVEL = 0.01
+Simulated = Callable[..., tuple[Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def simulated(simulations: ModuleType) -> Simulated:
+    @functools.cache
+    def run(
+        name: str, label: str, num: int, n_warmup: int, n_samples: int, prior_scale: float = 1.0
+    ) -> Any:
+        """Give the case and what came of it; another scale of the prior is that of the model."""
+        case = simulations.CASES[name]()
+        inferred = simulations.CASES[name](prior_scale).model
+        method = simulations.methods(n_warmup, n_samples)[label]
+        return case, simulations.run_simulations(case, method, num, inferred=inferred)
+
+    return run
+
+
+REDUCED = ("linear", "psmile", 30, 500, 96)
+
+
+def smallest(simulations: ModuleType, case: Any, found: Any) -> float:
+    """Give the smallest p-value, times their number."""
+    values = simulations.p_values(case.names, found)
+    return min(values.values()) * len(values)
+
+
+def assert_independent(found: Any) -> None:
+    """Demand as many effective draws as are picked, in nearly all simulations."""
+    assert np.quantile(found.effective, 0.02, axis=0).min() > found.picked.shape[1]
+
+
+def test_ranks_are_uniform(simulations: ModuleType, simulated: Simulated) -> None:
+    case, found = simulated(*REDUCED)
+    assert_independent(found)
+    assert smallest(simulations, case, found) > LEVEL
+
+
+def test_draws_that_are_too_narrow_are_found(simulations: ModuleType, simulated: Simulated) -> None:
+    case, found = simulated(*REDUCED)
+    assert smallest(simulations, case, found.narrowed(0.7)) < LEVEL / 10
+
+
+@pytest.mark.slow
+def test_a_wrong_prior_is_found(simulations: ModuleType, simulated: Simulated) -> None:
+    case, found = simulated("linear", "mile", 100, 500, 64, 0.4)
+    assert smallest(simulations, case, found) < LEVEL / 10
