@@ -1,7 +1,7 @@
 """Rank histograms of simulation-based calibration, all methods and models.
 
-    python benchmarks/sbc.py [--simulations 300] [--cases linear network] [--methods mile psmile]
-    python benchmarks/sbc.py --figure docs/figures/sbc.png --save sbc
+    python benchmarks/sbc.py [--simulations 200] [--cases linear] [--methods mile] [--save NAME]
+    python benchmarks/sbc.py --figure docs/figures/sbc.png --saved sbc_linear sbc_network
 
 Each simulation draws parameters from the prior and targets given these, samples the posterior
 with ``mirth.infer`` from an ensemble on, and notes the rank of the true values among 31 draws that
@@ -15,13 +15,14 @@ too full.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from typing import Any
 
 import numpy as np
 import scipy.stats
-from common import save_result
-from simulations import CASES, Found, histogram, methods, p_values, run_simulations
+from common import RESULTS, save_result
+from simulations import BUDGETS, CASES, Found, histogram, methods, p_values, run_simulations
 
 import mirth
 
@@ -83,30 +84,31 @@ def draw(path: str, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Simulate, print the table, draw the figure."""
+    """Simulate and print the table, or draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = list(methods(1000, 100))
-    parser.add_argument("--simulations", type=int, default=300)
+    known = list(methods(1000, 100, 10))
+    parser.add_argument("--simulations", type=int, default=200)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--methods", nargs="+", choices=known, default=known)
-    parser.add_argument("--warmup", type=int, default=4000)
-    parser.add_argument("--draws", type=int, default=400, help="per chain, thinned by ten")
-    parser.add_argument("--figure", help="draw the histograms into this file")
     parser.add_argument("--save", help="name of the result file")
+    parser.add_argument("--figure", help="draw the histograms of --saved into this file, no run")
+    parser.add_argument("--saved", nargs="+", default=["sbc"], help="names of result files")
     args = parser.parse_args()
+    if args.figure:
+        files = [json.loads((RESULTS / f"{name}.json").read_text()) for name in args.saved]
+        draw(args.figure, [row for file in files for row in file["table"]])
+        return
     mirth.configure_cpu_devices()
     rows = []
     for name in args.cases:
         case = CASES[name]()
         for label in args.methods:
-            method, begin = methods(args.warmup, args.draws)[label], time.perf_counter()
+            method, begin = methods(*BUDGETS[name])[label], time.perf_counter()
             found = run_simulations(case, method, args.simulations)
             rows += lines(name, label, case.names, found)
             print(f"{(time.perf_counter() - begin) / args.simulations:.2f} s a simulation")
-    if args.figure:
-        draw(args.figure, rows)
-    if args.save:
-        print(save_result(args.save, {"arguments": vars(args), "table": rows}))
+            if args.save:
+                save_result(args.save, {"arguments": vars(args), "table": rows})
 
 
 if __name__ == "__main__":

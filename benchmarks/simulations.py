@@ -92,10 +92,13 @@ def network(prior_scale: float = 1.0, num_rows: int = 30) -> Case:
 CASES: dict[str, Callable[..., Case]] = {"linear": linear, "network": network}
 """Cases by name; each takes the width of the prior."""
 
+BUDGETS = {"linear": (2000, 150, 20), "network": (3000, 300, 20)}
+"""Warm-up, draws per chain and thinning that give 31 independent draws of nearly every run."""
 
-def methods(n_warmup: int, n_samples: int) -> dict[str, Any]:
+
+def methods(n_warmup: int, n_samples: int, n_thinning: int) -> dict[str, Any]:
     """Give the methods, with their defaults but for budget and batch size; and finer ones."""
-    budget = {"n_warmup": n_warmup, "n_samples": n_samples, "n_thinning": 10}
+    budget = {"n_warmup": n_warmup, "n_samples": n_samples, "n_thinning": n_thinning}
     budget["start"] = mirth.DeepEnsemble(max_epochs=100)
     batches = budget | {"batch_size": 10}
     tuner = mirth.samplers.MILETuner(energy_variance_end=0.001)

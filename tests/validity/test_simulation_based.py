@@ -24,18 +24,24 @@ Simulated = Callable[..., tuple[Any, Any]]
 def simulated(simulations: ModuleType) -> Simulated:
     @functools.cache
     def run(
-        name: str, label: str, num: int, n_warmup: int, n_samples: int, prior_scale: float = 1.0
+        name: str,
+        label: str,
+        num: int,
+        n_warmup: int,
+        n_samples: int,
+        n_thinning: int,
+        prior_scale: float = 1.0,
     ) -> Any:
         """Give the case and what came of it; another scale of the prior is that of the model."""
         case = simulations.CASES[name]()
         inferred = simulations.CASES[name](prior_scale).model
-        method = simulations.methods(n_warmup, n_samples)[label]
+        method = simulations.methods(n_warmup, n_samples, n_thinning)[label]
         return case, simulations.run_simulations(case, method, num, inferred=inferred)
 
     return run
 
 
-REDUCED = ("linear", "psmile", 30, 500, 96)
+REDUCED = ("linear", "psmile", 20, 700, 64, 15)
 
 
 def smallest(simulations: ModuleType, case: Any, found: Any) -> float:
@@ -45,8 +51,8 @@ def smallest(simulations: ModuleType, case: Any, found: Any) -> float:
 
 
 def assert_independent(found: Any) -> None:
-    """Demand as many effective draws as are picked, in nearly all simulations."""
-    assert np.quantile(found.effective, 0.02, axis=0).min() > found.picked.shape[1]
+    """Demand as many effective draws as are picked, in nine of ten simulations."""
+    assert np.quantile(found.effective, 0.1, axis=0).min() > found.picked.shape[1]
 
 
 def test_ranks_are_uniform(simulations: ModuleType, simulated: Simulated) -> None:
@@ -62,5 +68,5 @@ def test_draws_that_are_too_narrow_are_found(simulations: ModuleType, simulated:
 
 @pytest.mark.slow
 def test_a_wrong_prior_is_found(simulations: ModuleType, simulated: Simulated) -> None:
-    case, found = simulated("linear", "mile", 100, 500, 64, 0.4)
+    case, found = simulated("linear", "mile", 60, 500, 80, 10, 0.4)
     assert smallest(simulations, case, found) < LEVEL / 10
