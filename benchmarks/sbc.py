@@ -64,12 +64,15 @@ def draw(path: str, rows: list[dict[str, Any]]) -> None:
     figure, panels = plt.subplots(
         len(methods), len(labels), figsize=size, layout="constrained", squeeze=False, sharex=True
     )
+    for axes in panels.flat:
+        axes.set_axis_off()
     for row in rows:
         column, line = labels.index((row["case"], row["quantity"])), methods.index(row["method"])
         axes, counts = panels[line, column], np.array(row["counts"])
         total, num_bins = counts.sum(), len(counts)
         band = scipy.stats.binom.ppf([0.005, 0.995], total, 1 / num_bins) * num_bins / total
         edges = np.linspace(0, 1, num_bins + 1)
+        axes.set_axis_on()
         axes.axhspan(*band, color="0.85", lw=0)
         axes.stairs(counts * num_bins / total, edges, fill=True, color="C0", alpha=0.6)
         axes.axhline(1.0, color="0.4", lw=0.8)
@@ -96,7 +99,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.figure:
         files = [json.loads((RESULTS / f"{name}.json").read_text()) for name in args.saved]
-        draw(args.figure, [row for file in files for row in file["table"]])
+        table = [row for file in files for row in file["table"]]
+        draw(args.figure, [row for row in table if row["method"] in args.methods])
         return
     mirth.configure_cpu_devices()
     rows = []
