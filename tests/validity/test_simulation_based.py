@@ -3,9 +3,9 @@
 Ranks of true values among posterior draws are uniform if all is right. What is tested is the
 smallest p-value of the quantities of a case, at a level of 1 % for all of them together; seeds are
 fixed, so a test passes always or never. The reduced form has 140 ranks of parameters: it finds a
-posterior that is 0.7 times as wide three times in four. The slow one has 700 of the linear model and
-finds 0.85 or a shift of 0.2 deviations as often or more; of the network, where each quantity counts
-once a simulation, it finds 0.6 or a shift of half a deviation.
+posterior that is 0.7 times as wide three times in four. The slow one has 700 of the linear model
+and finds 0.85 or a shift of 0.2 deviations as often or more; of the network, where each quantity
+counts once a simulation, it finds 0.6 or a shift of half a deviation.
 """
 
 from __future__ import annotations
