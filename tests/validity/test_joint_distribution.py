@@ -41,7 +41,9 @@ MODELS = {
 KERNELS: dict[str, tuple[Any, Any]] = {
     "all rows": (MCLMC(0.1, 1.0), AllRows(None)),
     "batches": (StochasticMCLMC(0.1, 1.0), ResidentBatches(NUM_ROWS, 4)),
+    "batches, short steps": (StochasticMCLMC(0.025, 1.0), ResidentBatches(NUM_ROWS, 4)),
 }
+kernels = pytest.mark.parametrize("kernel", ["all rows", "batches"])
 
 
 class Sizes(NamedTuple):
@@ -143,21 +145,35 @@ def deviations(
     return np.sqrt(num_replicates) * of_all.mean(axis=0)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@kernels
 def test_the_joint_distribution_stays(kernel: str) -> None:
     found = deviations("linear", kernel)
     assert np.abs(found).max() < K_SIGMA, found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "kernel"),
+    [
+        ("linear", "all rows"),
+        ("linear", "batches"),
+        ("network", "all rows"),
+        ("network", "batches, short steps"),
+    ],
+)
 def test_the_joint_distribution_stays_long(model: str, kernel: str) -> None:
-    found = deviations(model, kernel, num_replicates=8192, num_turns=60)
+    found = deviations(model, kernel, num_replicates=4096, num_turns=80)
     assert np.abs(found).max() < K_SIGMA, found
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.slow
+def test_long_steps_on_batches_bias_a_sampled_noise() -> None:
+    """By 0.12 deviations of its prior, without preconditioning; four times shorter steps do not."""
+    found = deviations("network", "batches", num_replicates=4096, num_turns=40)
+    assert found[7] > K_SIGMA  # the noise has the last of eight means
+
+
+@kernels
 @pytest.mark.parametrize(
     "sizes",
     [
