@@ -17,6 +17,7 @@ FAST = (
     "tests/data/",
     "tests/evaluation/",
     "tests/report/",
+    "tests/validity/test_rank_statistics.py",
     "tests/results/test_calibration_of_posteriors.py",
     "tests/model/test_likelihoods.py",
     "tests/model/test_model.py",

@@ -111,18 +111,27 @@ def linear_regression(num_rows: int = 60, num_features: int = 4) -> Target:
     return Target(lambda flat: model.log_density(unravel(flat), batch), mean, variance)
 
 
+_HIERARCHICAL = HierarchicalNormalPrior(scale=1.5), NormalPrior(scale=1.5)
+
+
+def hierarchical_model(num_rows: int = 8, num_features: int = 4) -> tuple[Model, Batch, np.ndarray]:
+    """Few rows and a scale of the weights that is sampled with them; also the design matrix."""
+    noise, (weights, bias) = 2.0, _HIERARCHICAL
+    design, _, batch = _regression_rows(num_rows, num_features, noise)
+    prior = PriorMap({"*.weight": weights, "*.bias": bias})
+    return Model(MLP((), num_outputs=1), KnownNoise(noise=noise), prior), batch, design
+
+
 def hierarchical_regression(
     num_rows: int = 8, num_features: int = 4
 ) -> tuple[Target, int, np.ndarray]:
-    """The same with few rows, and with a scale of the weights that is sampled with them.
+    """Posterior of :func:`hierarchical_model`.
 
     Given the scale the rest is Normal, so the moments are sums over a grid of its logarithm. Also
     gives the place of that logarithm among the coordinates, and its quartiles.
     """
-    noise, weights, bias = 2.0, HierarchicalNormalPrior(scale=1.5), NormalPrior(scale=1.5)
-    design, y, batch = _regression_rows(num_rows, num_features, noise)
-    prior = PriorMap({"*.weight": weights, "*.bias": bias})
-    model = Model(MLP((), num_outputs=1), KnownNoise(noise=noise), prior)
+    model, batch, design = hierarchical_model(num_rows, num_features)
+    noise, y, (weights, bias) = 2.0, np.asarray(batch.y, float), _HIERARCHICAL
     _, unravel = ravel_pytree(model.init(jax.random.key(0), batch.x))
     places = unravel(jnp.arange(num_features + 2.0))
     (scale,), (layer,) = places["hyper"]["log_scale"], places["network"]
