@@ -12,6 +12,7 @@ is left is bias and no burn-in. The figure has the bias against the step size by
 from __future__ import annotations
 
 import argparse
+import itertools
 import warnings
 from typing import Any
 
@@ -20,6 +21,7 @@ from common import save_result
 from exact_posterior import ExactPosterior, Judgement
 
 import mirth
+from mirth.data import BATCH_ORDERS
 
 STEPS = {
     "sgld": (1e-5, 1e-4),
@@ -89,37 +91,46 @@ def table(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def figure(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Draw the worst error of a variance against the step size, by order of the batches."""
-    import matplotlib.pyplot as plt
-
+def by_step_size(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Judge runs with given step sizes, by order of the batches, with refreshment and without."""
     target, rows = ExactPosterior(), []
-    sizes = np.geomspace(2e-3, 1.3e-1, 7)
     budget = {"n_warmup": args.warmup, "n_samples": args.draws, "n_thinning": 10}
     fixed = budget | {"batch_size": 100, "step_size_rule": "fixed", "guarded": False}
-    axes = plt.figure(figsize=(6, 4), layout="constrained").gca()
-    for refreshed, style in ((True, "-"), (False, "--")):
-        for order, colour in (("epochs", "C0"), ("sweeps", "C1"), ("replacement", "C2")):
-            errors = []
-            for step_size in sizes:
-                method = mirth.SMILE(
-                    **fixed, step_size=step_size, batch_order=order, refreshed=refreshed,
-                    start=target.draws(8),
-                )  # fmt: skip
-                found, _ = run(target, method, 0)
-                worst = np.abs(np.log(found.variance))
-                errors.append(float(worst.max()))
-                rows.append(
-                    {"order": order, "refreshed": refreshed, "step_size": float(step_size)}
-                    | {name: value.tolist() for name, value in found._asdict().items()}
-                )
-            label = f"{order}{'' if refreshed else ', not refreshed'}"
-            print(label, " ".join(f"{error:.2f}" for error in errors), flush=True)
-            axes.loglog(sizes, errors, style, color=colour, marker="o", ms=3, label=label)
-    axes.set(xlabel="step size", ylabel="largest |log(variance / exact)|")
-    axes.legend()
-    axes.figure.savefig(args.figure, dpi=150)
+    for refreshed, order in itertools.product((True, False), BATCH_ORDERS):
+        for step_size in np.geomspace(2e-3, 1.3e-1, 7):
+            method = mirth.SMILE(
+                **fixed, step_size=step_size, batch_order=order, refreshed=refreshed,
+                start=target.draws(8),
+            )  # fmt: skip
+            found, _ = run(target, method, 0)
+            values = {name: value.tolist() for name, value in found._asdict().items()}
+            kind = {"order": order, "refreshed": refreshed, "step_size": float(step_size)}
+            rows.append(kind | values)
+            print(line(f"{order} {step_size:.3g}", found, 0.0), flush=True)
     return rows
+
+
+def draw(rows: list[dict[str, Any]], path: str) -> None:
+    """Draw the worst error of a variance against the step size."""
+    import matplotlib.pyplot as plt
+
+    axes = plt.figure(figsize=(7.5, 4), layout="constrained").gca()
+    for refreshed, order in itertools.product((True, False), BATCH_ORDERS):
+        own = [row for row in rows if (row["order"], row["refreshed"]) == (order, refreshed)]
+        axes.loglog(
+            [row["step_size"] for row in own],
+            [np.abs(np.log(row["variance"])).max() for row in own],
+            "-" if refreshed else "--",
+            color=f"C{BATCH_ORDERS.index(order)}",
+            marker="o",
+            markersize=3,
+            label=f"{order}{'' if refreshed else ', not refreshed'}",
+        )
+    axes.set(xlabel="step size", ylabel="largest |log(variance / exact)|")
+    axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    axes.minorticks_off()
+    axes.figure.legend(loc="outside right upper")
+    axes.figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -135,7 +146,9 @@ def main() -> None:
     args = parser.parse_args()
     mirth.configure_cpu_devices()
     warnings.simplefilter("ignore", mirth.MirthWarning)
-    rows = figure(args) if args.figure else table(args)
+    rows = by_step_size(args) if args.figure else table(args)
+    if args.figure:
+        draw(rows, args.figure)
     if args.save:
         print(save_result(args.save, {"arguments": vars(args), "table": rows}))
 
