@@ -48,6 +48,11 @@ class SGMCMC(Configurable):
     ``adaptive-sghmc`` adaptive-sghmc     constant
     ================== ================== ============
 
+    The step size is not tuned, and it decides. On an exact linear regression with batches of a
+    tenth of the rows (``docs/validity.md``) the variances over the exact ones are between 0.9 and
+    1.2 with SGLD and 1e-4, between 0.97 and 4.8 with SGHMC and 0.01, and between 0.6 and 4.4, not
+    mixed, with adaptive SGHMC and 1e-3.
+
     Parameters
     ----------
     kernel : {"sgld", "psgld", "sghmc", "adaptive-sghmc"}, default="sghmc"

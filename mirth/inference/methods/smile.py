@@ -63,6 +63,10 @@ class SMILE(Configurable):
     ``psmile``        True               energy           True        True
     ================= ================== ================ =========== ===========
 
+    On an exact linear regression with batches of a tenth of the rows (``docs/validity.md``) the
+    variances of ``psmile`` are between 0.85 and 1.03 of the exact ones, those of ``smile`` between
+    0.89 and 1.12, and those of the naive forms off by factors.
+
     Parameters
     ----------
     n_warmup : int, default=10_000
