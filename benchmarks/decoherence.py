@@ -4,9 +4,10 @@
 
 Splits, network and start are those of ``uci_stochastic.py``, with ``--rows`` training rows at most.
 The runs of a set and a seed are paired: only the L that the draws are taken with differs.
-``paper`` looks at the parameters however few effective draws they have; a number is an L that is
-given. Prints test LPPD and RMSE, L (median over the chains), where it comes from and the effective
-sample size that was found, then the differences from the paper's rule, mean and spread over seeds.
+``paper`` looks at the parameters, however few effective draws they have; ``functions`` at the
+median log probability of some rows; a number is an L that is given. Prints test LPPD and RMSE,
+L (median over the chains), where it comes from and the effective sample sizes that were found (of
+the parameters, of the slowest function value), then the differences from the first rule, paired.
 """
 
 from __future__ import annotations
@@ -37,6 +38,19 @@ class PaperTuner(MILETuner):
         return _with_L(state, self.L_factor * np.asarray(state.sampler.step_size) * steps)
 
 
+class FunctionTuner(MILETuner):
+    """L from the effective sample size of the median function value, whatever it is."""
+
+    def end_trajectory(
+        self, state: TunerState, kept: np.ndarray, thin: int, log_prob: np.ndarray | None = None
+    ) -> TunerState:
+        """Set L by what the chains predict."""
+        assert log_prob is not None
+        ess = [effective_sample_size(chain[None]) for chain in log_prob]
+        steps = np.array([np.nanmedian(kept.shape[1] * thin / each) for each in ess])
+        return _with_L(state, self.L_factor * np.asarray(state.sampler.step_size) * steps)
+
+
 class GivenTuner(MILETuner):
     """An L that is given."""
 
@@ -56,7 +70,7 @@ def _with_L(state: TunerState, L: np.ndarray) -> TunerState:
 
 def tuner_of(rule: str) -> MILETuner:
     """Give the tuner of a rule."""
-    known = {"mirth": MILETuner(), "paper": PaperTuner()}
+    known = {"mirth": MILETuner(), "paper": PaperTuner(), "functions": FunctionTuner()}
     return known[rule] if rule in known else GivenTuner(L=float(rule))
 
 

@@ -181,6 +181,14 @@ class TuningReport:
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.L), unknown))
 
+    def to_record(self) -> dict[str, Any]:
+        """Give the report as JSON holds it; NaN is among the numbers."""
+        return {
+            field.name: value.tolist() if isinstance(value, np.ndarray) else value
+            for field in dataclasses.fields(self)
+            for value in (getattr(self, field.name),)
+        }
+
     def __str__(self) -> str:
         """Tabulate the chains."""
         lines = ["chain  step size         L  L from           ESS w  ESS f  reverted"]
