@@ -30,9 +30,14 @@ def lengths(report: TuningReport, num_third: int) -> np.ndarray:
     return 0.4 * report.step_size * num_third / report.ess_parameters
 
 
-@pytest.mark.parametrize("steps", [250, pytest.param(4000, marks=pytest.mark.slow)])
-def test_L_does_not_grow_with_its_phase(run: Callable[..., Posterior], steps: int) -> None:
-    fields = {"network": mirth.MLP((8, 8), num_outputs=2), "num_chains": 4}
+@pytest.mark.parametrize(
+    ("hidden", "steps"),
+    [((8, 8), 250), pytest.param((16, 16, 16), 1000, marks=pytest.mark.slow)],
+)
+def test_L_does_not_grow_with_its_phase(
+    run: Callable[..., Posterior], hidden: tuple[int, ...], steps: int
+) -> None:
+    fields = {"network": mirth.MLP(hidden, num_outputs=2), "num_chains": 3}
     short, long = (report(run, n, **fields) for n in (steps, 4 * steps))
     np.testing.assert_array_equal(short.step_size, long.step_size)
     # The rule of the paper would have made it about four times as long.
