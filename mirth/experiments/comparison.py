@@ -141,6 +141,8 @@ class Comparison:
             self.start_lppd, self.chain_lppd, d.ess_function, d.rhat_function, d.ess_parameters,
             d.divergence_rate, d.step_size, d.L, strict=True,
         )  # fmt: skip
+        tuning = self.estimator.posterior_.tuning
+        sources = [""] * len(d.members) if tuning is None else tuning.L_from.tolist()
         return Table(
             f"{self.case.title}: health of the chains",
             [
@@ -154,10 +156,13 @@ class Comparison:
                 Column("reverted steps", ".1%"),
                 Column("step size", ".3g"),
                 Column("L", ".3g"),
+                Column("L from"),
             ],
             [
-                [k, verdict.name.lower().replace("_", " "), *map(float, row)]
-                for k, verdict, row in zip(d.members, d.verdicts, numbers, strict=True)
+                [k, verdict.name.lower().replace("_", " "), *map(float, row), source]
+                for k, verdict, row, source in zip(
+                    d.members, d.verdicts, numbers, sources, strict=True
+                )
             ],
         )
 
@@ -196,6 +201,7 @@ class Comparison:
                 "seconds_by_part": {name: float(s) for name, s in posterior.seconds.items()},
                 "gradients_per_chain": int(posterior.num_gradients),
                 "bias": self._bias_record(),
+                "tuning": None if posterior.tuning is None else posterior.tuning.to_record(),
                 "health": {
                     "summary": d.summary,
                     "verdicts": [verdict.name for verdict in d.verdicts],

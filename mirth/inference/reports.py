@@ -148,6 +148,21 @@ class TuningReport:
         Steps of the warm-up per chain.
     seconds : float
         Time of the warm-up.
+    L_from : array of text of shape (chains,)
+        What L follows from: the effective sample size of the ``"parameters"``; where these have
+        not decorrelated that of ``"function values"``, or the ``"spread"`` of the parameters, which
+        is the least; empty where no phase looked for it.
+    ess_parameters, ess_function : array of shape (chains,)
+        Effective sample sizes of the phase that looked: n over the mean n / ESS of the parameters,
+        and the least of the log probabilities of some rows; NaN where there was no such phase.
+
+    Examples
+    --------
+    >>> two = np.array([0.1, 0.2])
+    >>> print(TuningReport(two, 10 * two, np.zeros(2, int), two, 100, 1.0))
+    chain  step size         L  L from           ESS w  ESS f  reverted
+        0        0.1         1                     nan    nan         0
+        1        0.2         2                     nan    nan         0
     """
 
     step_size: np.ndarray
@@ -156,3 +171,31 @@ class TuningReport:
     energy_variance: np.ndarray
     num_steps: int
     seconds: float
+    L_from: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, str))
+    ess_parameters: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    ess_function: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        # Reports that were saved before these were found have none of them.
+        for name, unknown in (("L_from", ""), ("ess_parameters", np.nan), ("ess_function", np.nan)):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.L), unknown))
+
+    def to_record(self) -> dict[str, Any]:
+        """Give the report as JSON holds it; NaN is among the numbers."""
+        return {
+            field.name: value.tolist() if isinstance(value, np.ndarray) else value
+            for field in dataclasses.fields(self)
+            for value in (getattr(self, field.name),)
+        }
+
+    def __str__(self) -> str:
+        """Tabulate the chains."""
+        lines = ["chain  step size         L  L from           ESS w  ESS f  reverted"]
+        numbers = (self.step_size, self.L, self.L_from, self.ess_parameters, self.ess_function)
+        rows = zip(*numbers, self.num_divergent, strict=True)
+        lines += [
+            f"{k:5d}  {eps:9.3g}  {L:8.3g}  {source:15s}  {w:5.0f}  {f:5.0f}  {reverted:8.0f}"
+            for k, (eps, L, source, w, f, reverted) in enumerate(rows)
+        ]
+        return "\n".join(lines)

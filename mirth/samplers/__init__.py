@@ -21,6 +21,7 @@ False
 """
 
 from mirth.samplers.adaptation import Adaptation, Moment, Phase, StepInfo, Tuned
+from mirth.samplers.decoherence import L_SOURCES
 from mirth.samplers.energy_guard import EnergyGuard, GuardDecision, GuardState
 from mirth.samplers.integrators import SCHEMES, gradients_per_step
 from mirth.samplers.mclmc import MCLMC, MCLMCState
@@ -51,6 +52,7 @@ from mirth.samplers.three_phases import ThreePhases
 from mirth.samplers.tuning import MILETuner, TunerState
 
 __all__ = [
+    "L_SOURCES",
     "MCLMC",
     "SCHEMES",
     "SGHMC",

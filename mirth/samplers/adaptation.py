@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mirth.core.types import Key
+from mirth.samplers.decoherence import L_SOURCES
 
 
 class Phase(NamedTuple):
@@ -97,11 +98,19 @@ class Tuned(NamedTuple):
         Present decoherence length; infinite where a kernel has none.
     is_at_cap : bool array of shape (chains,), or a bool
         Whether the step size is held down by what has diverged before.
+    L_from : array of text of shape (chains,), or text
+        What L follows from, one of :data:`~mirth.samplers.L_SOURCES`; the first one where no phase
+        looked for it.
+    ess_parameters, ess_function : array of shape (chains,), or a number
+        Effective sample sizes of that phase; NaN where there was none.
     """
 
     step_size: Any
     L: Any
     is_at_cap: Any
+    L_from: Any = L_SOURCES[0]
+    ess_parameters: Any = np.nan
+    ess_function: Any = np.nan
 
 
 Excursion = tuple[Array, Callable[[Array], Any]]
@@ -208,8 +217,20 @@ class Adaptation(eqx.Module):
         """Conclude a phase that keeps nothing, for one chain."""
         return state
 
-    def end_trajectory(self, states: Any, path: np.ndarray, thin: int) -> Any:
-        """Conclude a phase that keeps positions (chains, kept, subset), for all chains."""
+    def end_trajectory(self, states: Any, path: np.ndarray, thin: int, log_prob: np.ndarray) -> Any:
+        """Conclude a phase that keeps what a chain went through, for all chains.
+
+        Parameters
+        ----------
+        states : pytree
+            States with a leading axis (chains,).
+        path : array of shape (chains, kept, subset)
+            Some parameters.
+        thin : int
+            Steps between two kept states.
+        log_prob : array of shape (chains, kept, rows)
+            Log probability of some validation rows: what the parameters mean.
+        """
         return states
 
     def tuned(self, state: Any) -> Tuned:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from mirth.core.types import Key
 from mirth.samplers.adaptation import Adaptation, Moment, Phase, StepInfo, Tuned
+from mirth.samplers.decoherence import L_SOURCES
 from mirth.samplers.tuning import MILETuner, TunerState
 
 _AT_CAP = 0.999
@@ -90,14 +91,23 @@ class ThreePhases(Adaptation):
         """Average the step size, set L from the spread."""
         return self.tuner.end_phase(state, phase)
 
-    def end_trajectory(self, states: TunerState, path: np.ndarray, thin: int) -> TunerState:
+    def end_trajectory(
+        self, states: TunerState, path: np.ndarray, thin: int, log_prob: np.ndarray
+    ) -> TunerState:
         """Set L from the effective sample size."""
-        return self.tuner.end_trajectory(states, path, thin)
+        return self.tuner.end_trajectory(states, path, thin, log_prob)
 
     def tuned(self, state: TunerState) -> Tuned:
         """Say what others may know."""
         step_size = state.sampler.step_size
-        return Tuned(step_size, state.sampler.L, step_size >= _AT_CAP * state.cap)
+        return Tuned(
+            step_size,
+            state.sampler.L,
+            step_size >= _AT_CAP * state.cap,
+            np.array(L_SOURCES)[np.asarray(state.L_from)],
+            state.ess_parameters,
+            state.ess_function,
+        )
 
     def with_numbers(self, state: TunerState, step_size: Array, L: Array) -> TunerState:
         """Go on with numbers of others."""

@@ -5,7 +5,7 @@ phase share of the warm-up          step size            L
 ===== ============================= ==================== =======================================
 I     80 %                          tuned                max(sqrt(d), 15)
 II    10 %                          tuned, then averaged from the posterior spread at its end
-III   10 %                          fixed                from the effective sample size at its end
+III   10 %                          fixed                from the effective sample size, if any
 ===== ============================= ==================== =======================================
 
 The tuner owns no loop: whoever runs the chain calls ``update`` after each step and ``end_phase``
@@ -23,7 +23,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mirth.core.validation import (
     COUNT,
@@ -34,8 +34,8 @@ from mirth.core.validation import (
     check_flag,
     check_ranges,
 )
-from mirth.evaluation.autocorrelation import effective_sample_size
 from mirth.samplers.adaptation import Phase, StepInfo
+from mirth.samplers.decoherence import look_back
 from mirth.samplers.moments import Moments, init_moments, update_moments, variance
 
 _XI_FLOOR = 1e-8
@@ -62,6 +62,10 @@ class TunerState(NamedTuple):
         Running mean of log epsilon, rescaled to the final target, over phase II.
     moments : Moments
         Running moments of the position over phase II.
+    L_from : int scalar
+        What L follows from, a place in :data:`~mirth.samplers.L_SOURCES`.
+    ess_parameters, ess_function : scalar
+        Effective sample sizes of phase III; NaN before its end.
     """
 
     sampler: Any
@@ -71,6 +75,9 @@ class TunerState(NamedTuple):
     cap: Float[Array, ""]
     log_step_size: Moments
     moments: Moments
+    L_from: Int[Array, ""]
+    ess_parameters: Float[Array, ""]
+    ess_function: Float[Array, ""]
 
 
 class MILETuner(eqx.Module):
@@ -86,13 +93,16 @@ class MILETuner(eqx.Module):
 
     :math:`\gamma = (n - 1) / (n + 1)` with n = ``num_effective``. At the end of phase II the step
     size becomes its geometric mean over the phase, every value rescaled to the final target by
-    the same sixth-power law, and :math:`L = (\sum_i \mathrm{Var}\,\theta_i)^{1/2}`. Phase III
-    sets :math:`L = \text{L\_factor}\; \epsilon\; \text{mean}_i (n / \mathrm{ESS}_i)`.
+    the same sixth-power law, and :math:`L = (\sum_i \mathrm{Var}\,\theta_i)^{1/2}`. Phase III sets
+    :math:`L = \text{L\_factor}\; \epsilon\; \text{mean}_i (n / \mathrm{ESS}_i)` if
+    :math:`n / \text{mean}_i (n / \mathrm{ESS}_i) \ge 20`. The parameters of a network drift, which
+    makes this about 4 for any n; then L stays, unless the slowest of some rows' log probabilities
+    has ESS >= 20 and asks for a longer one.
 
-    Differences from the published code (its errors are not repeated): a divergent step enters no
-    statistic; the cap shrinks to ``cap_shrink`` times the step size that diverged and grows by
-    ``cap_growth`` per good step; the final step size is an average, not the last iterate;
-    variances are Welford's.
+    Differences from the published code (its errors are not repeated): L does not grow with the
+    length of phase III; a divergent step enters no statistic; the cap shrinks to ``cap_shrink``
+    times the step size that diverged and grows by ``cap_growth`` per good step; the final step
+    size is an average, not the last iterate; variances are Welford's.
 
     Parameters
     ----------
@@ -232,12 +242,9 @@ class MILETuner(eqx.Module):
 
     def init(self, sampler: Any, position: Float[Array, " params"]) -> TunerState:
         """Start from the caller's guess of the step size, with L = max(sqrt(d), 15)."""
-        sampler = eqx.tree_at(
-            lambda s: (s.L, s.scale),
-            sampler,
-            # With a type of its own: a weak one would compile every program a second time.
-            (jnp.asarray(max(math.sqrt(position.size), _MIN_L), float), jnp.ones_like(position)),
-        )
+        # With a type of its own: a weak one would compile every program a second time.
+        L = jnp.asarray(max(math.sqrt(position.size), _MIN_L), float)
+        sampler = eqx.tree_at(lambda s: (s.L, s.scale), sampler, (L, jnp.ones_like(position)))
         zero = jnp.zeros(())
         return TunerState(
             sampler=sampler,
@@ -247,6 +254,9 @@ class MILETuner(eqx.Module):
             cap=jnp.full((), jnp.inf, float),
             log_step_size=init_moments(zero),
             moments=init_moments(position),
+            L_from=jnp.zeros((), jnp.int32),
+            ess_parameters=jnp.full((), jnp.nan, float),
+            ess_function=jnp.full((), jnp.nan, float),
         )
 
     @property
@@ -318,11 +328,8 @@ class MILETuner(eqx.Module):
         is_known = denominator > 0
         ratio = numerator / jnp.where(is_known, denominator, 1.0)
         proposed = step_size * jnp.where(is_known, ratio, 1.0) ** (-1 / _ENERGY_ORDER)
-        cap = jnp.where(
-            diverged,
-            jnp.minimum(state.cap, self.cap_shrink * step_size),
-            self.cap_growth * state.cap,
-        )
+        shrunk = jnp.minimum(state.cap, self.cap_shrink * step_size)
+        cap = jnp.where(diverged, shrunk, self.cap_growth * state.cap)
         proposed = jnp.maximum(jnp.minimum(proposed, cap), _MIN_STEP_SIZE)
         sampler = eqx.tree_at(lambda s: s.step_size, state.sampler, proposed)
         return state._replace(
@@ -354,11 +361,8 @@ class MILETuner(eqx.Module):
             # In units of sd the step covers another distance; start near the same one.
             unit = jnp.sqrt(jnp.mean(scale**2))
             step_size, cap = step_size / unit, cap / unit
-        sampler = eqx.tree_at(
-            lambda s: (s.step_size, s.L, s.scale),
-            state.sampler,
-            (jnp.minimum(step_size, cap), L, scale),
-        )
+        numbers = (jnp.minimum(step_size, cap), L, scale)
+        sampler = eqx.tree_at(lambda s: (s.step_size, s.L, s.scale), state.sampler, numbers)
         return state._replace(
             sampler=sampler,
             numerator=jnp.zeros(()),
@@ -367,7 +371,9 @@ class MILETuner(eqx.Module):
             cap=cap,
         )
 
-    def end_trajectory(self, state: TunerState, kept: np.ndarray, thin: int) -> TunerState:
+    def end_trajectory(
+        self, state: TunerState, kept: np.ndarray, thin: int, log_prob: np.ndarray | None = None
+    ) -> TunerState:
         """Conclude phase III of all chains on the host: L from the effective sample size.
 
         Parameters
@@ -378,16 +384,9 @@ class MILETuner(eqx.Module):
             Parameter subset at every ``thin``-th step.
         thin : int
             Steps between two kept positions.
+        log_prob : array of shape (chains, kept, rows), optional
+            Log probability of some rows there, for parameters that do not decorrelate.
         """
-        if kept.shape[1] < 4:
-            return state
-        lengths = []
-        for chain in kept:
-            ess = effective_sample_size(chain[None])
-            ratio = len(chain) * thin / ess[np.isfinite(ess) & (ess > 0)]
-            lengths.append(ratio.mean() if ratio.size else np.nan)
-        step_size = np.asarray(state.sampler.step_size)
-        L = self.L_factor * step_size * np.asarray(lengths)
-        L = np.where(np.isfinite(L) & (L > 0), L, np.asarray(state.sampler.L))
-        sampler = eqx.tree_at(lambda s: s.L, state.sampler, L.astype(step_size.dtype))
-        return state._replace(sampler=sampler)
+        return (
+            state if kept.shape[1] < 4 else look_back(state, kept, log_prob, self.L_factor * thin)
+        )

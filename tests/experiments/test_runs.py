@@ -123,6 +123,9 @@ def check_record(record: dict[str, Any], scores: set[str]) -> None:
         assert set(values) == scores | {"seconds"}
         assert all(math.isfinite(value) for value in numbers(values))
     assert len(record["health"]["verdicts"]) == len(record["health"]["lppd_chain"]) == 2
+    assert record["tuning"]["L"] == record["health"]["L"]
+    assert set(record["tuning"]["L_from"]) <= {"parameters", "function values", "spread"}
+    assert all(ess > 0 for ess in record["tuning"]["ess_function"])
 
 
 INTERVALS = {"coverage_90", "inside_90", "width_90", "quantile_calibration_error"}

@@ -50,6 +50,7 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         monitors: Any = (),
         max_time: Any = None,
         likelihood: Any = model.likelihood,
+        network: Any = model.network,
         out: Any = None,
         checkpoint_seconds: float = 30.0,
         draws_store: Any = None,
@@ -62,7 +63,7 @@ def run(data: mirth.Dataset, model: mirth.Model) -> Callable[..., Posterior]:
         fields |= {"tuner": MILETuner(**tuner)} if tuner else {}
         budget = {"n_warmup": 30, "n_samples": 20, "n_thinning": 1, "start": start}
         return mirth.infer(
-            mirth.Model(model.network, likelihood),
+            mirth.Model(network, likelihood),
             data,
             mirth.MILE(**(budget | fields)),
             num_chains=num_chains,

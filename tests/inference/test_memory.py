@@ -90,11 +90,11 @@ def test_what_counts_changes_the_estimate() -> None:
     # Three chains on two devices fill up two each.
     assert estimate_memory(*built(num_chains=3, data_block_size=30)).device == base.device
     assert estimate_memory(*built()).device["activations"] == 100 / 30 * base.device["activations"]
-    on_disk = estimate_memory(*built(draws_on_disk=True, n_samples=10**9))
+    on_disk = estimate_memory(*built(draws_on_disk=True, n_samples=10**9, n_warmup=500))
     assert on_disk.host["draws on their way to the disk"] == 4 * 64 * 35 * 4 * 4
-    # A tenth of the warm-up is kept for 20 of the parameters.
+    # A tenth of the warm-up is kept for 20 of the parameters and 16 of the validation rows.
     tuning = estimate_memory(*built(n_samples=1, n_warmup=10_000)).host
-    assert tuning["positions of the tuning"] == 3 * 4 * 1000 * 20 * 4
+    assert tuning["positions of the tuning"] == 3 * 4 * 1000 * (20 + 16) * 4
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,13 @@ class Fenced(mirth.Normal):
 # The first step leaves the region; the cap then brings the second one to 0.01, where it would grow.
 DIVERGING = {"likelihood": Fenced(), "step_size_init": 1e3, "cap_shrink": 1e-5}
 
+# A linear model and a third phase of 300 steps, whose effective draws suffice to set L by.
+DECORRELATING = {
+    "network": mirth.MLP((), num_outputs=2),
+    "n_warmup": 800,
+    "phase_fractions": (0.5, 0.125, 0.375),
+}
+
 # Parameter: value that differs from the default, and settings that both runs share.
 MILE_CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "n_warmup": (50, {}),
@@ -44,9 +51,9 @@ MILE_CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "step_size_init": (2e-3, {}),
     "trust": (0.7, {}),
     "num_effective": (10, {}),
-    "L_factor": (1.0, {}),
-    "max_params": (3, {}),
-    "max_kept": (4, {}),
+    "L_factor": (1.0, DECORRELATING),
+    "max_params": (3, DECORRELATING),
+    "max_kept": (50, DECORRELATING),
     "cap_shrink": (2e-5, DIVERGING),
     "cap_growth": (1.5, DIVERGING),
     "diagonal_preconditioning": (True, {}),
@@ -108,8 +115,9 @@ def test_what_the_reports_say_of_the_parameters(mile: Callable[..., Posterior]) 
     assert mile(n_samples=7).num_draws == 7
     assert mile(integrator="leapfrog").num_gradients * 2 == base.num_gradients == 2 * 65
     # L is the last thing that is tuned: twice and a half the factor, twice and a half the length.
-    assert mile(L_factor=1.0).tuning is not None and base.tuning is not None
-    np.testing.assert_allclose(mile(L_factor=1.0).tuning.L, 2.5 * base.tuning.L, rtol=1e-6)
+    one, other = (mile(**DECORRELATING, **more).tuning for more in ({}, {"L_factor": 1.0}))
+    assert one is not None and other is not None
+    np.testing.assert_allclose(other.L, 2.5 * one.L, rtol=1e-6)
     assert (mile(**DIVERGING).tuning.num_divergent > 0).all()
 
 

@@ -169,9 +169,11 @@ class Chains:
         adapted = chains.adapted
         if kept is not None:
             missing = chains.divergent.shape[0] - self.problem.num_chains
-            path = kept["position"]
-            padded = np.concatenate([path, np.repeat(path[-1:], missing, axis=0)])
-            adapted = self.adaptation.end_trajectory(adapted, padded, phase.thin)
+            path, log_prob = (
+                np.concatenate([kept[name], np.repeat(kept[name][-1:], missing, axis=0)])
+                for name in ("position", "log_prob")
+            )
+            adapted = self.adaptation.end_trajectory(adapted, path, phase.thin, log_prob)
         elif jax.tree.leaves(adapted):
             adapted = self.programs.end_phase(phase)(adapted)
         return self.problem.placement.put_chains(chains._replace(adapted=adapted))

@@ -27,7 +27,10 @@ from mirth.model import Model
 from mirth.samplers import Adaptation, Moment, Phase, StepInfo
 
 NUM_TRACED = 16
-"""Validation rows whose log probability is kept at each draw: how effective are the draws?"""
+"""Validation rows whose log probability is kept at each draw: how effective are the draws?
+
+Of a phase with a trajectory, too: how long does the chain remember what it predicts?
+"""
 
 _MAX_PHASES = (
     8  # programs of ends of phases; a limit of time makes lengths that are never met again
@@ -256,8 +259,11 @@ class ChainPrograms:
         return chain._replace(log_sum=log_sum, divergent=jnp.zeros(())), draw
 
     def _keep_subset(self, chain: Chain, info: StepInfo, shared: Shared) -> tuple[Chain, Any]:
-        """Keep some parameters only."""
-        return chain, {"position": chain.kernel.position[shared.subset]}
+        """Keep some parameters, and the log probability of some validation rows."""
+        position = chain.kernel.position
+        rows = jax.tree.map(lambda leaf: leaf[:NUM_TRACED], rows_first(shared.validation))
+        log_prob = self.model.log_prob(self.unravel(position), rows)
+        return chain, {"position": position[shared.subset], "log_prob": log_prob}
 
     def _kept_of(self, params: Any) -> tuple[Any, Callable[[Array], Any]]:
         """Give the shapes of what is kept of a draw, and the way back from a flat one."""

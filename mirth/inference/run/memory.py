@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mirth.inference.chains.chains import Recipe
+from mirth.inference.chains.programs import NUM_TRACED
 from mirth.inference.engine.loop import kept_per_chunk
 from mirth.inference.memory import MemoryNeed, tree_bytes
 from mirth.inference.problem import Problem
@@ -66,7 +67,9 @@ def estimate_memory(recipe: Recipe, problem: Problem) -> MemoryNeed:
     }
     host = {"data": held, "positions of the tuning": 0}
     kept = [phase.num_steps // phase.thin for phase in recipe.adaptation.phases() if phase.thin]
-    path = sum(kept) * min(num_params, recipe.adaptation.max_params) * 4 * num_chains
+    values = min(num_params, recipe.adaptation.max_params)
+    values += min(NUM_TRACED, problem.rows.validation.y.shape[0])
+    path = sum(kept) * values * 4 * num_chains
     host["positions of the tuning"] = _COPIES_OF_TRAJECTORY * path
     # The tuning is over when the draws come: the larger of the two counts.
     if problem.draws_on_disk:

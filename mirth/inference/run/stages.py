@@ -256,6 +256,9 @@ class ChainRun:
             energy_variance=np.asarray(record.energy_variance),
             num_steps=sum(record.steps),
             seconds=record.seconds["tuning"],
+            L_from=tuned.L_from,
+            ess_parameters=tuned.ess_parameters,
+            ess_function=tuned.ess_function,
         )
         diverging = np.asarray(kept["diverging"]).astype(np.int32)
         num_steps = record.done * self.recipe.n_thinning
