@@ -4,10 +4,10 @@
 name                start       kernel                       step size
 ==================  ==========  ===========================  =============================
 ``mile``            ensemble    microcanonical, all rows     three phases, then fixed
-``psmile``          ensemble    microcanonical, batches,     energy target, then fixed
-                                scaled by gradient noise
-``smile``           ensemble    microcanonical, batches      energy target, then fixed
-``psmile-naive``,   ensemble    the same                     given
+``psmile``          ensemble    microcanonical, batches,     energy target, bounded by the
+                                scaled by gradient noise     gradient noise, then fixed
+``smile``           ensemble    microcanonical, batches      as psmile
+``psmile-naive``,   ensemble    the same, not refreshed      given
 ``smile-naive``
 ``auto``            ensemble    that of mile or psmile, by   as there
                                 the measured cost of a step
