@@ -28,6 +28,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # A folder of XLA's own, inside the other one, would make the path a part of every program's key.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
+# The older emitters of XLA compile the programs of short runs in half the time. The slow tests run
+# with those that users have (`make test-slow`).
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

@@ -57,6 +57,7 @@ def test_parameters_count_where_they_decorrelate(run: Callable[..., Posterior]) 
     assert len(words) == 3 and words[1].split()[3] == "parameters"
 
 
+@pytest.mark.slow
 def test_large_networks_keep_the_function_values_too(run: Callable[..., Posterior]) -> None:
     # With more parameters than are kept the phase has a program of its own; the rows are the same.
     whole, part = (report(run, 100, max_params=n) for n in (2000, 5))

@@ -108,7 +108,7 @@ def test_what_counts_changes_the_estimate() -> None:
             {"data_block_size": 2000, "sequential": False},
             marks=pytest.mark.slow,
         ),
-        ((64, 64), 50, {}),  # states and kept draws rule
+        pytest.param((64, 64), 50, {}, marks=pytest.mark.slow),  # states and kept draws rule
         pytest.param((64, 64), 50, {"sequential": False}, marks=pytest.mark.slow),
     ],
 )

@@ -133,15 +133,18 @@ def test_kept_energies_equal_recomputed_ones(
     key, step = chains.keys(Purpose.SAMPLING)[0], jax.jit(chains.programs.step)
     every = 3 if integrator == "leapfrog" else 1
     energies, logdensities = [], []
-    for n in range(8):
-        count = int(chain.num_steps)
+
+    @jax.jit
+    def recomputed(key: Any, chain: Any, n: Any) -> Any:
         rows_key = jax.random.wrap_key_data(chain.rows_key)
-        logdensity_fn = chains.programs.logdensity_fn(chains.shared, rows_key, count, n)
-        if count % every == 0:  # the first step of the sampling is the 61st
-            moment = Moment(n, chain.num_steps, False, False, 0)
-            sampler = chains.adaptation.sampler(chain.adapted, moment).kernel
-            step_once = jax.jit(lambda *now: sampler.step(*now, logdensity_fn))  # noqa: B023
-            _, said = step_once(fold_in(key, n), chain.kernel)
+        logdensity_fn = chains.programs.logdensity_fn(chains.shared, rows_key, chain.num_steps, n)
+        moment = Moment(n, chain.num_steps, False, False, 0)
+        sampler = chains.adaptation.sampler(chain.adapted, moment).kernel
+        return sampler.step(key, chain.kernel, logdensity_fn)[1]
+
+    for n in range(8):
+        if int(chain.num_steps) % every == 0:  # the first step of the sampling is the 61st
+            said = recomputed(fold_in(key, n), chain, n)
         chain, _ = step(fold_in(key, n), chain, n, chains.shared)
         np.testing.assert_allclose(posterior.positions()[0, n], chain.kernel.position, rtol=1e-4)
         energies.append(float(said.energy_change))
