@@ -41,8 +41,9 @@ test-fast: $(DEV)
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest -q $(WORKERS) -m "fast and not slow" tests
 
+# With the emitters of XLA that users have: tests/conftest.py.
 test-slow: $(DEV)
-	@$(BIN)/python -m pytest -q $(WORKERS) -m "slow or not slow"
+	@XLA_FLAGS= $(BIN)/python -m pytest -q $(WORKERS) -m "slow or not slow"
 
 lint: $(DEV)
 	@echo '== style'
