@@ -29,7 +29,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
 # The older emitters of XLA compile the programs of short runs in half the time. The slow tests run
-# with those that users have (`make test-slow`).
+# with those that users have (`make test-slow`), and so do tests of equal bits for which it matters.
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 

@@ -126,7 +126,7 @@ def test_a_killed_process(tmp_path: Path) -> None:
         seen: RunStatus | None = None
         while process.poll() is None and (seen is None or seen.step is None):
             time.sleep(0.002)
-            if paths[0].is_dir() and any(paths[0].iterdir()):
+            if (paths[0] / "manifest.json").exists():
                 seen = read_status(paths[0])
         process.kill()
     assert process.returncode == -signal.SIGKILL and seen is not None

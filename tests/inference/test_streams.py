@@ -67,6 +67,7 @@ def test_a_stream_gives_the_posterior_of_its_rows(posterior: mirth.Posterior) ->
     assert np.all(posterior.warm_start.validation_loss < 0)  # a noise of 0.24 or less
 
 
+@pytest.mark.slow  # chunks of other lengths give equal bits with the emitters that users have
 def test_chunks_and_interruptions_change_nothing(
     posterior: mirth.Posterior, tmp_path: Path, host_patch: pytest.MonkeyPatch
 ) -> None:
