@@ -82,6 +82,13 @@ def test_chunks_and_interruptions_change_nothing(
         infer(mirth.data.ArrayStream(X, -Y), out=tmp_path / "run")
 
 
+def test_a_stream_has_an_order_of_its_own() -> None:
+    method = mirth.SMILE(batch_order="sweeps", n_warmup=2, n_samples=1)
+    model = mirth.Model(mirth.networks.MLP((4,)), mirth.likelihoods.Normal())
+    with pytest.raises(ValueError, match="batch_order='sweeps' needs data in memory"):
+        mirth.infer(model, mirth.data.ArrayStream(X, Y), method, validation=mirth.Dataset(X, Y))
+
+
 def test_the_next_stack_is_read_ahead() -> None:
     read: list[int] = []
 

@@ -67,19 +67,9 @@ def choose_source(
         Whether the chains condition on the validation rows too.
     batch_order : str
         Order of the batches; a stream has its own.
-
-    Raises
-    ------
-    ValueError
-        If a stream is asked for another order than its own.
     """
     if problem.stream is not None:
         assert batch_size is not None, "refused before"
-        if batch_order != "epochs":
-            raise ValueError(
-                f"batch_order={batch_order!r} needs data in memory; a stream gives its batches in "
-                "an order of its own."
-            )
         stream, placement = problem.stream, problem.placement
         feeds = {
             purpose: Feed(stream, batch_size, stream_seed(problem.seed, purpose), placement)

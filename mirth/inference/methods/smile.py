@@ -215,6 +215,11 @@ class SMILE(Configurable):
 
     def recipe(self, problem: Problem) -> Recipe:
         """Put together what is asked of the chains."""
+        if problem.stream is not None and self.batch_order != "epochs":
+            raise ValueError(
+                f"batch_order={self.batch_order!r} needs data in memory; a stream gives its batches "
+                "in an order of its own."
+            )
         tuner = MILETuner(
             num_steps=self.n_warmup,
             energy_variance_start=self.energy_variance_start,
