@@ -217,8 +217,8 @@ class SMILE(Configurable):
         """Put together what is asked of the chains."""
         if problem.stream is not None and self.batch_order != "epochs":
             raise ValueError(
-                f"batch_order={self.batch_order!r} needs data in memory; a stream gives its batches "
-                "in an order of its own."
+                f"batch_order={self.batch_order!r} needs data in memory; a stream gives its "
+                "batches in an order of its own."
             )
         tuner = MILETuner(
             num_steps=self.n_warmup,
