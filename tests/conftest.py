@@ -6,7 +6,7 @@ Each worker of pytest-xdist is a process of its own and passes here too.
 
 Nearly all of the time of a short run goes into compilation. A cache on disk serves programs that
 are equal, also to the processes that tests start, and the next run of the tests
-(``tests/compiled.py``); where the numbers are not the point, ``unoptimised`` halves the rest.
+(``tests/compiled.py``), and XLA's older emitters halve the rest.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def built(
         Deadline(),
         **options,
     )
-    return method.recipe(), problem
+    return method.recipe(problem), problem
 
 
 def test_counts_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

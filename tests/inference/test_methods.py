@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -239,7 +240,8 @@ def test_old_names_of_the_tuner_work_and_name_the_new(name: str) -> None:
 def test_the_length_of_the_warmup_is_given_once() -> None:
     tuner = MILETuner(num_steps=70)
     assert mirth.MILE(tuner=tuner).lengths(10**6).n_warmup == 70
-    assert mirth.MILE(n_warmup=70, tuner=tuner).recipe().adaptation.tuner == tuner
+    problem: Any = SimpleNamespace(num_params=1)
+    assert mirth.MILE(n_warmup=70, tuner=tuner).recipe(problem).adaptation.tuner == tuner
     with pytest.raises(ValueError, match="n_warmup=60 and num_steps=70 of the tuner are the same"):
         mirth.MILE(n_warmup=60, tuner=tuner)
     with pytest.raises(ValueError, match=r"MILETuner\(num_steps=None\) takes its length from"):

@@ -1,4 +1,4 @@
-"""Shared by the tests of validity: simulations and their ranks, as the benchmark has them."""
+"""Shared by the tests of validity: exact posteriors and simulations of the benchmarks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="session")
-def simulations() -> Iterator[ModuleType]:
+def exact() -> Iterator[ModuleType]:
     # The folder is no package: its files import each other as scripts do.
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("simulations")
+        yield importlib.import_module("exact_posterior")
+
+
+@pytest.fixture(scope="session")
+def simulations(exact: ModuleType) -> ModuleType:
+    return importlib.import_module("simulations")

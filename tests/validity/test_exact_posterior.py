@@ -8,9 +8,7 @@ The reduced form always runs; the slow one is that of ``benchmarks/validity.py``
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +18,6 @@ import pytest
 import mirth
 
 K_SIGMA = 4.0
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +48,6 @@ METHODS = [
     pytest.param("psmile", {"batch_order": "sweeps"}, 1.15, id="sweeps", marks=SLOW),
     pytest.param("psmile", {"max_turn": 0.05}, 1.1, id="short steps", marks=SLOW),
 ]
-
-
-@pytest.fixture(scope="module")
-def exact() -> Iterator[ModuleType]:
-    # The folder is no package: its files import each other as scripts do.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("exact_posterior")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ tested with chains, streams and kernels.
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 from typing import Any
 
@@ -33,11 +32,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without guard": {"guarded": False},
     "many resets": {"reset_probability": 0.9},
 }
-
-
-@pytest.fixture(scope="module")
-def exact(simulations: ModuleType) -> ModuleType:
-    return importlib.import_module("exact_posterior")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class Auto(Configurable):
             why = problem.recorder.decide("method", lambda: self._choose(problem, params))
             problem.monitor.on_note(why)
             said.append(why)
-            return _recipe(candidates[why.partition(":")[0]], problem)
+            return candidates[why.partition(":")[0]].recipe(problem)
 
         posterior = run_recipe(choose, self.start, problem)
         return dataclasses.replace(posterior, notes=(*said, *posterior.notes))
@@ -108,7 +108,7 @@ class Auto(Configurable):
         if num_rows <= 2 * self.batch_size:
             return f"MILE: {num_rows} rows are at most two batches."
         seconds = {
-            name: _seconds_per_step(Chains(_recipe(method, problem), problem, params))
+            name: _seconds_per_step(Chains(method.recipe(problem), problem, params))
             for name, method in self.candidates().items()
         }
         ratio = seconds["MILE"] / seconds["pSMILE"]
@@ -117,12 +117,6 @@ class Auto(Configurable):
             f"{name}: a step of MILE takes {ratio:.2g} times as long as one of pSMILE "
             f"(max_ratio={self.max_ratio:g})."
         )
-
-
-def _recipe(method: MILE | SMILE, problem: Problem) -> Recipe:
-    if isinstance(method, MILE):
-        return method.recipe(problem.num_params)
-    return method.recipe(problem)
 
 
 def _seconds_per_step(chains: Chains) -> float:

@@ -215,9 +215,9 @@ class MILE(Configurable):
             _STEP_SIZE * growth if step_size is None else step_size,
         )
 
-    def recipe(self, num_params: int = 1) -> Recipe:
-        """Put together what is asked of the chains, for a network of a size."""
-        lengths = self.lengths(num_params)
+    def recipe(self, problem: Problem) -> Recipe:
+        """Put together what is asked of the chains."""
+        lengths = self.lengths(problem.num_params)
         kernel = MCLMC(lengths.step_size_init, 1.0, integrator=self.integrator)
         return Recipe(
             adaptation=ThreePhases.of(kernel, self.tuner.of_length(lengths.n_warmup)),
@@ -234,4 +234,4 @@ class MILE(Configurable):
     def run(self, problem: Problem) -> Posterior:
         """Optimise, tune, sample."""
         problem.refuse_stream("MILE")
-        return run_recipe(self.recipe(problem.num_params), self.start, problem)
+        return run_recipe(self.recipe(problem), self.start, problem)

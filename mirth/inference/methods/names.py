@@ -76,8 +76,6 @@ def recipe_of(method: Any, problem: Problem, notes: Sequence[str] = ()) -> Recip
     if isinstance(method, Auto):
         names = {note.partition(":")[0] for note in notes}
         method = next(each for name, each in method.candidates().items() if name in names)
-    if isinstance(method, MILE):
-        return method.recipe(problem.num_params)
-    if isinstance(method, SMILE | SGMCMC | Sampling):
+    if isinstance(method, MILE | SMILE | SGMCMC | Sampling):
         return method.recipe(problem)
     raise ValueError(f"{type(method).__name__} has no chains of mirth with a step size.")
