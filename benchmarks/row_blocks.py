@@ -63,7 +63,7 @@ def program(data: tuple[Batch, Batch], network: mirth.MLP, size: int | None) -> 
     keys = chain_keys(0, Purpose.NETWORK_INIT, CHAINS)
     params = jax.vmap(lambda key: model.init(key, data[0].x))(keys)
     method = mirth.MILE(step_size_init=1e-4, use_validation_rows=False)
-    return Chains(method.recipe(), problem, params)
+    return Chains(method.recipe(problem), problem, params)
 
 
 def temporary_bytes(chains: Chains) -> int:

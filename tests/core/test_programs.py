@@ -17,7 +17,7 @@ import pytest
 
 import mirth
 from mirth.core.programs import ProgramCache, Shapes, static_key
-from mirth.samplers import MCLMC
+from mirth.samplers import MCLMC, MILETuner, ThreePhases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ ONE = Plain(1.0)
         lambda: ONE,
         lambda: ONE.method,
         lambda: mirth.Model(mirth.MLP((4,)), mirth.Normal(), mirth.priors.LaplacePrior(scale=0.5)),
-        lambda: mirth.MILE(n_warmup=70).recipe().adaptation,
+        lambda: ThreePhases.of(MCLMC(0.1, 1.0), MILETuner(num_steps=70)),
     ],
 )
 def test_equal_by_value(make: Callable[[], Any]) -> None:
