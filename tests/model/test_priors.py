@@ -31,6 +31,10 @@ def hierarchical(rng: np.random.Generator) -> np.ndarray:
     return 0.5 * half_cauchy(rng) * rng.normal(size=10 * NUM)
 
 
+def learnt_fan_in(rng: np.random.Generator) -> np.ndarray:
+    return 1.5 * np.exp(0.4 * rng.normal(size=10 * NUM)) * rng.normal(size=10 * NUM)
+
+
 def horseshoe(rng: np.random.Generator) -> np.ndarray:
     return 0.2 * half_cauchy(rng) * half_cauchy(rng) * rng.normal(size=10 * NUM)
 
@@ -49,6 +53,7 @@ class Row:
     prior: Prior
     weight: Any
     place: str = "weight"
+    shape: tuple[int, ...] = (1,)
 
     @property
     def reference(self) -> Any:
@@ -58,7 +63,7 @@ class Row:
 
     def like(self) -> dict[str, Any]:
         """A single number in its place."""
-        return {self.place: jnp.zeros(1)}
+        return {self.place: jnp.zeros(self.shape)}
 
 
 TABLE = {
@@ -70,6 +75,9 @@ TABLE = {
         mirth.priors.FanInNormalPrior(bias_scale=0.3), scipy.stats.norm(scale=0.3), "bias"
     ),
     "hierarchical": Row(mirth.priors.HierarchicalNormalPrior(scale=0.5), hierarchical),
+    "hierarchical_fan_in": Row(
+        mirth.priors.HierarchicalFanInPrior(scale=1.5, spread=0.4), learnt_fan_in, shape=(1, 1)
+    ),
     "horseshoe": Row(mirth.priors.HorseshoePrior(global_scale=0.2), horseshoe),
     "regularised_horseshoe": Row(
         mirth.priors.RegularisedHorseshoePrior(global_scale=0.2, slab_scale=1.5, slab_df=3.0),
@@ -91,7 +99,7 @@ def some(*always: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", params)
 
 
-SAMPLED_SCALES = ("hierarchical", "horseshoe", "regularised_horseshoe")
+SAMPLED_SCALES = ("hierarchical", "hierarchical_fan_in", "horseshoe", "regularised_horseshoe")
 
 
 def log_density(prior: Prior, like: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any], int]:
@@ -137,7 +145,16 @@ def test_the_density_of_what_is_sampled_is_normalised(row: Row) -> None:
     np.testing.assert_allclose(density(point), at_zero + sum(parts), rtol=1e-5, atol=1e-5)
 
 
-@some("normal", "laplace", "cauchy", "fan_in", "hierarchical", "regularised_horseshoe", "map")
+@some(
+    "normal",
+    "laplace",
+    "cauchy",
+    "fan_in",
+    "hierarchical",
+    "hierarchical_fan_in",
+    "regularised_horseshoe",
+    "map",
+)
 def test_the_density_implies_the_distribution_of_a_weight(row: Row) -> None:
     density, weights, size = log_density(row.prior, row.like())
     rng = np.random.default_rng(2)
@@ -145,7 +162,7 @@ def test_the_density_implies_the_distribution_of_a_weight(row: Row) -> None:
     for i, (where, weight) in enumerate(slices(density, size)):
         cdf = np.cumsum(weight) / weight.sum()
         draws[:, i] = np.interp(rng.uniform(size=NUM), cdf, where)
-    implied = np.asarray(jax.vmap(weights)(jnp.asarray(draws, jnp.float32))[row.place])[:, 0]
+    implied = np.ravel(jax.vmap(weights)(jnp.asarray(draws, jnp.float32))[row.place])
     assert scipy.stats.kstest(implied, row.reference).pvalue > LEAST_P
 
 
@@ -227,12 +244,23 @@ def test_the_fan_in_of_an_array(name: str, output_axis: int | None, fan_in: int)
     assert abs(draw.std() / (2 / np.sqrt(fan_in)) - 1) < 4 / np.sqrt(2 * draw.size)
 
 
+def test_a_learnt_scale_does_not_depend_on_the_width() -> None:
+    prior = mirth.priors.HierarchicalFanInPrior(scale=1.5, bias_scale=0.3)
+    for width in (4, 400):
+        z = {"weight": jnp.ones((2, width)), "bias": jnp.ones(2)}
+        hyper = {"log_scale": {"weight": jnp.log(3.0), "bias": None}}
+        weights = prior.weights(z, hyper)
+        np.testing.assert_allclose(weights["weight"].sum(axis=1), 4.5 * np.sqrt(width), rtol=1e-5)
+        np.testing.assert_allclose(weights["bias"], 0.3, rtol=1e-6)
+
+
 @pytest.mark.parametrize("axis", [None, 5])
 def test_a_fan_in_that_cannot_be_told(axis: int | None) -> None:
-    with pytest.raises(ValueError, match=r"^output_axis=.*'dense.w' of shape \(4, 3\); give"):
-        mirth.priors.FanInNormalPrior(output_axis=axis).check({"dense": {"w": jnp.zeros((4, 3))}})
-    with pytest.raises(TypeError, match="^output_axis='last' must be an integer"):
-        mirth.priors.FanInNormalPrior(output_axis="last")  # type: ignore[arg-type]
+    for kind in (mirth.priors.FanInNormalPrior, mirth.priors.HierarchicalFanInPrior):
+        with pytest.raises(ValueError, match=r"^output_axis=.*'dense.w' of shape \(4, 3\); give"):
+            kind(output_axis=axis).check({"dense": {"w": jnp.zeros((4, 3))}})
+        with pytest.raises(TypeError, match="^output_axis='last' must be an integer"):
+            kind(output_axis="last")  # type: ignore[arg-type]
 
 
 BATCH = Batch(jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32), jnp.ones(8))
@@ -248,7 +276,12 @@ MIXED = mirth.priors.PriorMap(
 
 
 @pytest.mark.parametrize(
-    "prior", [pytest.param(TABLE["hierarchical"].prior, marks=pytest.mark.slow), MIXED]
+    "prior",
+    [
+        pytest.param(TABLE["hierarchical"].prior, marks=pytest.mark.slow),
+        TABLE["hierarchical_fan_in"].prior,
+        MIXED,
+    ],
 )
 def test_a_model_with_hyper_parameters(prior: Prior) -> None:
     model = Model(NETWORK, mirth.likelihoods.HomoscedasticNormal(), prior)
@@ -282,7 +315,8 @@ def test_a_model_with_hyper_parameters(prior: Prior) -> None:
 
 
 def test_first_scales_are_those_of_the_weights() -> None:
-    weights = {"weight": jnp.array([3.0, -4.0, 0.0, 5.0]), "bias": jnp.zeros(2)}
+    # Four inputs of a median scale of 2 have weights of 1, like the other priors.
+    weights = {"weight": jnp.array([[3.0, -4.0, 0.0, 5.0]]), "bias": jnp.zeros(1)}
     for name in SAMPLED_SCALES:
         prior = PRIORS[name]()
         hyper = prior.init_hyper(weights)

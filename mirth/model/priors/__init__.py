@@ -10,6 +10,7 @@ from mirth.model.priors.independent import (
 )
 from mirth.model.priors.prior_map import PriorMap
 from mirth.model.priors.scale_mixtures import (
+    HierarchicalFanInPrior,
     HierarchicalNormalPrior,
     HorseshoePrior,
     RegularisedHorseshoePrior,
@@ -24,6 +25,7 @@ PRIORS: dict[str, type[Prior]] = {
     "horseshoe": HorseshoePrior,
     "regularised_horseshoe": RegularisedHorseshoePrior,
     "hierarchical": HierarchicalNormalPrior,
+    "hierarchical_fan_in": HierarchicalFanInPrior,
 }
 """Priors by name; a :class:`PriorMap` has no name, because it has no defaults."""
 
@@ -31,6 +33,7 @@ __all__ = [
     "PRIORS",
     "CauchyPrior",
     "FanInNormalPrior",
+    "HierarchicalFanInPrior",
     "HierarchicalNormalPrior",
     "HorseshoePrior",
     "LaplacePrior",

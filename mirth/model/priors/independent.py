@@ -256,15 +256,23 @@ class FanInNormalPrior(Prior):
 
     def _scale_of(self, name: str, leaf: Any) -> float:
         """Standard deviation of the numbers of an array."""
-        if len(leaf.shape) < 2:
+        if is_vector(leaf):
             return self.bias_scale
-        axis = self.output_axis
-        if axis is None:
-            axis = _OUTPUT_AXES.get(re.split(r"[./]", name)[-1])
-        if axis is None or not -len(leaf.shape) <= axis < len(leaf.shape):
-            raise ValueError(
-                f"output_axis={self.output_axis!r} does not tell the fan-in of the parameter "
-                f"{name!r} of shape {leaf.shape}; give the axis that counts its outputs, or give "
-                "the parameter a prior of its own by mirth.priors.PriorMap."
-            )
-        return self.scale / math.sqrt(math.prod(leaf.shape) / leaf.shape[axis])
+        return self.scale / math.sqrt(fan_in(name, leaf, self.output_axis))
+
+
+def is_vector(leaf: Any) -> bool:
+    """Whether an array is a bias or the scale of a normalisation, which have no fan-in."""
+    return len(leaf.shape) < 2
+
+
+def fan_in(name: str, leaf: Any, output_axis: int | None) -> float:
+    """Count the inputs of a unit: the size of an array by that of its axis of outputs."""
+    axis = _OUTPUT_AXES.get(re.split(r"[./]", name)[-1]) if output_axis is None else output_axis
+    if axis is None or not -len(leaf.shape) <= axis < len(leaf.shape):
+        raise ValueError(
+            f"output_axis={output_axis!r} does not tell the fan-in of the parameter "
+            f"{name!r} of shape {leaf.shape}; give the axis that counts its outputs, or give "
+            "the parameter a prior of its own by mirth.priors.PriorMap."
+        )
+    return math.prod(leaf.shape) / leaf.shape[axis]

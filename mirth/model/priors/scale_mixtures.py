@@ -11,6 +11,7 @@ standard Normal :math:`z`, and a standard deviation of :math:`\pi / 2` is of the
 :math:`z`. By comparison, softplus would keep the heavy tail of the half-Cauchy distribution in the
 sampled coordinate, and the inverse of the cdf turns a Normal tail into one that grows as
 :math:`e^{h^2 / 2}`, so that the same step is a small change in the middle and a huge one outside.
+A scale that is log-normal is Normal in that coordinate.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from mirth.core.trees import leaf_name
 from mirth.core.types import Key, Params
-from mirth.core.validation import POSITIVE, Range, check_ranges
+from mirth.core.validation import POSITIVE, Range, check_int, check_ranges
 from mirth.model.priors.base import Prior, draw_like
-from mirth.model.priors.independent import NormalPrior
+from mirth.model.priors.independent import NormalPrior, fan_in, is_vector
 
 _START = (0.01, 100.0)  # bounds of a first scale, relative: biases may all be zero
+_START_SPREADS = 2.0  # the same where the scale has a Normal logarithm
 
 
 class _ScaleMixture(Prior):
@@ -54,14 +57,14 @@ class _ScaleMixture(Prior):
         return _log_half_cauchy(hyper["log_scale"])
 
     def weights(self, params: Params, hyper: dict[str, Params]) -> Params:
-        return jax.tree.map(lambda z, s: z * jnp.exp(s), params, self._log_scales(hyper))
+        return jax.tree.map(lambda z, s: z * jnp.exp(s), params, self._log_scales(params, hyper))
 
     def standardised(self, weights: Params, hyper: dict[str, Params]) -> Params:
-        return jax.tree.map(lambda w, s: w * jnp.exp(-s), weights, self._log_scales(hyper))
+        return jax.tree.map(lambda w, s: w * jnp.exp(-s), weights, self._log_scales(weights, hyper))
 
     @abc.abstractmethod
-    def _log_scales(self, hyper: dict[str, Params]) -> Params:
-        """Logarithms of the scales: a scalar, or one for each weight."""
+    def _log_scales(self, like: Params, hyper: dict[str, Params]) -> Params:
+        """Logarithms of the scales of arrays like these: a scalar, or one for each weight."""
 
     def _sample_hyper(self, key: Key, like: dict[str, Params]) -> dict[str, Params]:
         """Draw hyper-parameters."""
@@ -111,8 +114,111 @@ class HierarchicalNormalPrior(_ScaleMixture):
     def init_hyper(self, weights: Params) -> dict[str, Params]:
         return {"log_scale": _log_root_mean_squares(weights, self.scale)}
 
-    def _log_scales(self, hyper: dict[str, Params]) -> Params:
+    def _log_scales(self, like: Params, hyper: dict[str, Params]) -> Params:
         return jax.tree.map(lambda h: h + math.log(self.scale), hyper["log_scale"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HierarchicalFanInPrior(_ScaleMixture):
+    r"""Normal prior that knows the fan-in and learns how large the weights of each layer are.
+
+    .. math:: W_{l,ij} \sim \mathcal N(0, s_l^2 / n_{\text{in},l}), \quad
+              \log s_l \sim \mathcal N(\log s, \tau^2), \quad b_{li} \sim \mathcal N(0, s_b^2)
+
+    with :math:`s` = ``scale``, :math:`\tau` = ``spread`` and :math:`s_b` = ``bias_scale``. By the
+    fan-in the scale of a layer's outputs does not depend on the number of columns or the width; by
+    :math:`s_l` it follows the data: noisy tables make it small, smooth functions large. Sampled are
+    standard Normal numbers in the place of the weights and biases, and :math:`\log(s_l / s)`, under
+    the role ``log_scale``. Arrays with fewer than two axes are biases.
+
+    Parameters
+    ----------
+    scale : float, default=2.0
+        Median of a layer's scale: of the standard deviation of a weight times the square root of
+        the fan-in.
+    spread : float, default=0.7
+        Standard deviation of its logarithm.
+    bias_scale : float, default=1.0
+        Standard deviation of a bias.
+    output_axis : int, optional
+        As in :class:`~mirth.priors.FanInNormalPrior`: axis of a weight array that counts its
+        outputs; None tells it by the name.
+
+    Raises
+    ------
+    TypeError
+        If ``output_axis`` is no integer.
+    ValueError
+        If a scale or the spread is not positive; from ``check``, if an array has another name and
+        ``output_axis`` is None, or has no such axis.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> prior = HierarchicalFanInPrior(scale=2.0)
+    >>> w = {"weight": jnp.full((1, 100), 0.2), "bias": jnp.ones(1)}
+    >>> hyper = prior.init_hyper(w)
+    >>> prior.standardised(w, hyper)["weight"][0, :2].tolist(), float(hyper["log_scale"]["weight"])
+    ([1.0, 1.0], 0.0)
+    """
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "scale": POSITIVE,
+        "spread": POSITIVE,
+        "bias_scale": POSITIVE,
+    }
+
+    scale: float = 2.0
+    spread: float = 0.7
+    bias_scale: float = 1.0
+    output_axis: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_axis is not None:
+            check_int("output_axis", self.output_axis)
+
+    def check(self, weights: Params) -> None:
+        self._log_medians(weights)
+
+    def init_hyper(self, weights: Params) -> dict[str, Params]:
+        most = _START_SPREADS * self.spread
+
+        def first(leaf: Array, log_median: float) -> Array | None:
+            if is_vector(leaf):
+                return None
+            size = 0.5 * jnp.log(jnp.mean(leaf**2)) - log_median
+            return jnp.clip(size, -most, most)
+
+        return {"log_scale": jax.tree.map(first, weights, self._log_medians(weights))}
+
+    def hyper_log_prob(self, hyper: dict[str, Params]) -> Float[Array, ""]:
+        h = ravel_pytree(hyper["log_scale"])[0]
+        return jnp.sum(jax.scipy.stats.norm.logpdf(h, 0.0, self.spread))
+
+    def _sample_hyper(self, key: Key, like: dict[str, Params]) -> dict[str, Params]:
+        def draw(key: Key, shape: Any, dtype: Any) -> Array:
+            return self.spread * jax.random.normal(key, shape, dtype)
+
+        return draw_like(draw, key, like)
+
+    def _log_scales(self, like: Params, hyper: dict[str, Params]) -> Params:
+        return jax.tree.map(
+            lambda log_median, h: log_median if h is None else log_median + h,
+            self._log_medians(like),
+            hyper["log_scale"],
+        )
+
+    def _log_medians(self, like: Params) -> Params:
+        """Logarithm of the median standard deviation of each array's numbers."""
+
+        def of_leaf(path: Any, leaf: Any) -> float:
+            if is_vector(leaf):
+                return math.log(self.bias_scale)
+            inputs = fan_in(leaf_name(path), leaf, self.output_axis)
+            return math.log(self.scale) - 0.5 * math.log(inputs)
+
+        return jax.tree_util.tree_map_with_path(of_leaf, like)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +271,7 @@ class HorseshoePrior(_ScaleMixture):
     def hyper_log_prob(self, hyper: dict[str, Params]) -> Float[Array, ""]:
         return super().hyper_log_prob(hyper) + _log_half_cauchy(hyper["log_local"])
 
-    def _log_scales(self, hyper: dict[str, Params]) -> Params:
+    def _log_scales(self, like: Params, hyper: dict[str, Params]) -> Params:
         shift = math.log(self.global_scale)
         return jax.tree.map(
             lambda h, local: h + local + shift, hyper["log_scale"], hyper["log_local"]
@@ -234,11 +340,11 @@ class RegularisedHorseshoePrior(HorseshoePrior):
         slab = constant - jnp.sum(self.slab_df * k + half * jnp.exp(-2 * k))
         return super().hyper_log_prob(hyper) + slab
 
-    def _log_scales(self, hyper: dict[str, Params]) -> Params:
+    def _log_scales(self, like: Params, hyper: dict[str, Params]) -> Params:
         shift = math.log(self.slab_scale)
         return jax.tree.map(
             lambda spike, k: -0.5 * jnp.logaddexp(-2 * spike, -2 * (k + shift)),
-            super()._log_scales(hyper),
+            super()._log_scales(like, hyper),
             hyper["log_slab"],
         )
 
