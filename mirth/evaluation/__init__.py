@@ -32,6 +32,7 @@ from mirth.evaluation.health import (
     relative_displacement,
     summarize_health,
 )
+from mirth.evaluation.loo import LeaveOneOut, chainwise_leave_one_out, leave_one_out
 from mirth.evaluation.pit import randomised_pit
 from mirth.evaluation.scores import (
     accuracy,
@@ -47,10 +48,12 @@ from mirth.evaluation.scores import (
 __all__ = [
     "ChainDiagnostics",
     "Change",
+    "LeaveOneOut",
     "PitHistogram",
     "ReliabilityCurve",
     "accuracy",
     "brier",
+    "chainwise_leave_one_out",
     "chainwise_lppd",
     "chainwise_split_rhat",
     "coverage_curve",
@@ -65,6 +68,7 @@ __all__ = [
     "interval_score",
     "interval_width",
     "judge_chains",
+    "leave_one_out",
     "lppd",
     "lppd_change",
     "mean_change",
