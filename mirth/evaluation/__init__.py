@@ -44,6 +44,7 @@ from mirth.evaluation.scores import (
     rmse,
     running_lppd,
 )
+from mirth.evaluation.stacking import stacking_weights
 
 __all__ = [
     "ChainDiagnostics",
@@ -82,5 +83,6 @@ __all__ = [
     "rmse",
     "running_lppd",
     "split_rhat",
+    "stacking_weights",
     "summarize_health",
 ]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import boxcox, logsumexp
 
-from mirth.evaluation._arrays import as_log_density, as_real, check_axes, column_blocks
+from mirth.evaluation._arrays import as_counts, as_log_density, check_axes, column_blocks
 
 RELIABLE_K = 0.7
 """Pareto k up to which a leave-one-out density can be trusted (Vehtari et al., section 3.2.4)."""
@@ -126,7 +126,7 @@ def leave_one_out(log_prob: ArrayLike, weights: ArrayLike | None = None) -> Leav
             f"{log_density.shape} is read as (..., samples, data). With fewer draws, score rows "
             "that were not fitted by lppd."
         )
-    counts = _check_weights(weights, num_rows)
+    counts = as_counts(weights, num_rows)
     tail = min(num_samples // 5, int(3 * np.sqrt(num_samples)))
     largest = max(num_samples, tail * _num_candidates(tail))
     results = np.empty((2, *leading, num_rows))
@@ -168,19 +168,6 @@ def chainwise_leave_one_out(log_prob: ArrayLike, weights: ArrayLike | None = Non
     log_density = np.asarray(log_prob)
     check_axes("log_prob", log_density, "chains, draws, data")
     return leave_one_out(log_density, weights)
-
-
-def _check_weights(weights: ArrayLike | None, num_rows: int) -> Float[np.ndarray, " data"]:
-    """Check how often each row counted."""
-    if weights is None:
-        return np.ones(num_rows)
-    counts = as_real("weights", weights)
-    if counts.shape != (num_rows,) or counts.min() < 0:
-        raise ValueError(
-            f"weights has shape {counts.shape} and a least value of {counts.min():g}; pass one "
-            f"number of at least 0 for each of the {num_rows} rows."
-        )
-    return counts
 
 
 def _one_block(
