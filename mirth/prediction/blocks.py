@@ -370,13 +370,16 @@ def _is_finite_chain(leaves: list[Any], chain: int) -> bool:
     )
 
 
+def draw_weights(chain_weights: np.ndarray | None, num_draws: int) -> np.ndarray | None:
+    """Give the weight of each draw, chain by chain; all draws of a chain have the same."""
+    return None if chain_weights is None else np.repeat(chain_weights / num_draws, num_draws)
+
+
 def prepare_blocks(
     model: Model, draws: Params, x: Any, max_buffer_bytes: int, chain_weights: Any = None
 ) -> tuple[OutputBlocks, tuple[int, int]]:
     """Check what a predictive distribution is made from; give its blocks and (chains, draws)."""
     check_int("max_buffer_bytes", max_buffer_bytes, minimum=1)
     flat, shape = check_draws(draws)
-    weights = check_weights(chain_weights, shape[0])
-    if weights is not None:
-        weights = np.repeat(weights / shape[1], shape[1])
+    weights = draw_weights(check_weights(chain_weights, shape[0]), shape[1])
     return OutputBlocks(model, flat, check_inputs(x, flat), max_buffer_bytes, weights), shape
