@@ -74,6 +74,7 @@ def fit(
         str | None,
         typer.Option(help="Distribution, such as normal, poisson, ordinal.", show_default=False),
     ] = None,
+    weights: Annotated[str, typer.Option(help="Of the chains: equal or stacking.")] = "equal",
     bias_check: Annotated[
         bool, typer.Option("--bias-check", help="See if the chains' steps were too long.")
     ] = False,
@@ -98,6 +99,7 @@ def fit(
             n_members=n_members,
             method=MILE(n_warmup=n_warmup, n_samples=n_samples),
             hidden_layer_sizes=None if hidden is None else _sizes(hidden),
+            weights=weights,
             verbose=1,
             **more,
         )

@@ -23,6 +23,7 @@ from mirth.estimators._checks import (
 )
 from mirth.estimators._judged import JudgedBNN
 from mirth.estimators._session import Session
+from mirth.estimators._weights import check_weights, ensemble_of, weigh
 from mirth.estimators.default_network import choose_layers
 from mirth.inference import (
     DeepEnsemble,
@@ -33,11 +34,11 @@ from mirth.inference import (
 )
 from mirth.inference.infer import RANGES
 from mirth.model import MLP, Likelihood, Model, Prior
-from mirth.prediction import make_predictive
 from mirth.results.arviz import arviz_tree
 from mirth.results.compression import CompressionReport, compress
 from mirth.results.diagnostics import Diagnostics, judge, some_rows
 from mirth.results.program import export
+from mirth.results.stacking import predict_dist
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,9 +60,11 @@ class BaseBNN(JudgedBNN):
     max_time: float | str | None
     monitors: Sequence[Monitor] | None
     draws_store: str | Path | None
+    weights: str
 
     calibration_: Any
     compression_: CompressionReport
+    _start_weights: Any = (None, None)  # of a model that was saved before there were weights
 
     def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
         """Scale the inputs, sample the posterior, judge the chains."""
@@ -70,6 +73,7 @@ class BaseBNN(JudgedBNN):
         RANGES["validation"].check("validation_fraction", self.validation_fraction)
         run = Run(self.run_directory, self.checkpoint_seconds, self.draws_store, self.max_time)
         method = resolve_method(self.method)
+        check_weights(self.weights, method)
         if self.run_directory is not None and not isinstance(self.random_state, numbers.Integral):
             raise ValueError(
                 f"random_state={self.random_state!r} gives another seed at every fit, so no fit "
@@ -89,9 +93,10 @@ class BaseBNN(JudgedBNN):
         self._session = Session(
             self.model_, Dataset(scaled, y, weights), self.seed_, self.validation_fraction, run
         )
-        self.posterior_ = self._session.start(
+        posterior = self._session.start(
             method, self.n_members, max_time=self.max_time, **self._display()
         )
+        self.posterior_, self._start_weights = weigh(posterior, self._session, self.weights)
         self._diagnostic_rows = some_rows(scaled).copy()  # a view would keep the whole table
         self.verdicts_ = judge(self.posterior_)
         return self._renewed()
@@ -141,7 +146,9 @@ class BaseBNN(JudgedBNN):
             )
         method = resolve_method(self.method)
         longer = session.longer(method, n_samples)
-        self.posterior_ = session.more(longer, longer != method, n_members, **self._display())
+        check_weights(self.weights, longer)
+        posterior = session.more(longer, longer != method, n_members, **self._display())
+        self.posterior_, self._start_weights = weigh(posterior, session, self.weights)
         self.method, self.n_members = longer, n_members or self.n_members
         self.verdicts_ = judge(self.posterior_, stacklevel=3)
         return self._renewed()
@@ -202,9 +209,7 @@ class BaseBNN(JudgedBNN):
         with text_explained():
             X = validate_data(self, X, dtype=np.float64, reset=False)
         scaled = self.x_scaler_.transform(X)
-        return make_predictive(
-            self.model_, self.posterior_.draws, scaled, seed=self.seed_, **options
-        )
+        return predict_dist(self.posterior_, scaled, seed=self.seed_, **options)
 
     def save(self, path: str | Path) -> None:
         """Save the fitted estimator in one file; :func:`mirth.load` gives it back.
@@ -337,7 +342,8 @@ class BaseBNN(JudgedBNN):
         """Give the deep ensemble that the chains started from, as a fitted estimator.
 
         It predicts with the same methods and costs no second fit, so that what sampling has
-        gained can be measured.
+        gained can be measured. With ``weights="stacking"`` it has weights of its own, those of a
+        fit of the ensemble alone.
 
         Returns
         -------
@@ -350,6 +356,6 @@ class BaseBNN(JudgedBNN):
         # So clones are alike, if there was an optimisation.
         start = getattr(method, "start", None)
         other.method = start if isinstance(start, DeepEnsemble) else method
-        other.posterior_ = self.posterior_.start_as_posterior()
+        other.posterior_ = ensemble_of(self.posterior_, self._start_weights)
         other.verdicts_ = judge(other.posterior_)
         return other._renewed()

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from mirth.core.validation import check_int
 from mirth.data import Dataset
 from mirth.inference import Posterior, Run, infer, join_chains
+from mirth.inference.infer import split_rows
+from mirth.inference.rows import Rows
 from mirth.model import Model
 
 
@@ -61,6 +63,10 @@ class Session:
         posterior = self._run(method, 0, num_chains, **options)
         self.parts = [Part(0, num_chains, posterior)]
         return posterior
+
+    def rows(self) -> Rows:
+        """Rows that the chains learnt from, and those that were held back."""
+        return split_rows(self.model, self.dataset, self.validation_fraction, self.seed)
 
     def longer(self, method: Any, n_samples: int | None) -> Any:
         """Give the method with more draws.

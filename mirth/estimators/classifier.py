@@ -78,8 +78,11 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Who else hears of the progress, such as :class:`mirth.monitors.TensorBoardMonitor`.
     draws_store : str or path, optional
         Where the draws of the run directory go: another folder, or a URL such as
-        ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and the protocol's own package, here
-        s3fs). None means ``draws.zarr`` in the run directory.
+        ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and s3fs). None means ``draws.zarr`` there.
+    weights : {"equal", "stacking"}, default="equal"
+        How much each chain counts in predictions: all alike, or by what it predicts of rows that
+        it has not seen (:func:`mirth.results.stack`), for which chains leave out each of their own,
+        25 draws at least, and a deep ensemble has the rows held back.
 
     Attributes
     ----------
@@ -131,6 +134,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         max_time: float | str | None = None,
         monitors: Sequence[Monitor] | None = None,
         draws_store: str | Path | None = None,
+        weights: str = "equal",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -147,6 +151,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         self.max_time = max_time
         self.monitors = monitors
         self.draws_store = draws_store
+        self.weights = weights
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to rows.

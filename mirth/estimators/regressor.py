@@ -84,8 +84,11 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Who else hears of the progress, such as :class:`mirth.monitors.TensorBoardMonitor`.
     draws_store : str or path, optional
         Where the draws of the run directory go: another folder, or a URL such as
-        ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and the protocol's own package, here
-        s3fs). None means ``draws.zarr`` in the run directory.
+        ``s3://bucket/run.zarr`` (with ``mirth[remote]`` and s3fs). None means ``draws.zarr`` there.
+    weights : {"equal", "stacking"}, default="equal"
+        How much each chain counts in predictions: all alike, or by what it predicts of rows that
+        it has not seen (:func:`mirth.results.stack`), for which chains leave out each of their own,
+        25 draws at least, and a deep ensemble has the rows held back.
 
     Attributes
     ----------
@@ -147,6 +150,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         max_time: float | str | None = None,
         monitors: Sequence[Monitor] | None = None,
         draws_store: str | Path | None = None,
+        weights: str = "equal",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -163,6 +167,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.max_time = max_time
         self.monitors = monitors
         self.draws_store = draws_store
+        self.weights = weights
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to rows.

@@ -32,6 +32,7 @@ from mirth.evaluation.health import (
     relative_displacement,
     summarize_health,
 )
+from mirth.evaluation.loo import LeaveOneOut, chainwise_leave_one_out, leave_one_out
 from mirth.evaluation.pit import randomised_pit
 from mirth.evaluation.scores import (
     accuracy,
@@ -43,14 +44,17 @@ from mirth.evaluation.scores import (
     rmse,
     running_lppd,
 )
+from mirth.evaluation.stacking import stacking_weights
 
 __all__ = [
     "ChainDiagnostics",
     "Change",
+    "LeaveOneOut",
     "PitHistogram",
     "ReliabilityCurve",
     "accuracy",
     "brier",
+    "chainwise_leave_one_out",
     "chainwise_lppd",
     "chainwise_split_rhat",
     "coverage_curve",
@@ -65,6 +69,7 @@ __all__ = [
     "interval_score",
     "interval_width",
     "judge_chains",
+    "leave_one_out",
     "lppd",
     "lppd_change",
     "mean_change",
@@ -78,5 +83,6 @@ __all__ = [
     "rmse",
     "running_lppd",
     "split_rhat",
+    "stacking_weights",
     "summarize_health",
 ]

@@ -50,6 +50,44 @@ def as_float(name: str, value: ArrayLike, axes: str | None = None) -> np.ndarray
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}.") from None
 
 
+def as_log_density(log_prob: ArrayLike, axes: str, name: str = "log_prob") -> np.ndarray:
+    """Check axes and values; the dtype stays, so that a large float32 array is not copied."""
+    array = as_float(name, log_prob, axes)
+    for problem, is_bad in (("NaN", np.isnan(array)), ("+inf", np.isposinf(array))):
+        if is_bad.any():
+            num_draws, num_rows = array.size // array.shape[-1], array.shape[-1]
+            by_draw = is_bad.reshape(num_draws, num_rows)
+            raise ValueError(
+                f"{name} is {problem} in {by_draw.any(axis=1).sum()} of {num_draws} draws and "
+                f"{by_draw.any(axis=0).sum()} of {num_rows} rows; no density gives that. Look for "
+                "non-finite parameters or inputs, or leave these draws out explicitly."
+            )
+    return array
+
+
+def log_mean_exp(log_prob: np.ndarray, axis: int) -> np.ndarray:
+    """Compute log(mean(exp(log_prob))) in float64, with -inf for a mean of zero."""
+    values = log_prob.astype(np.float64, copy=False)
+    top = values.max(axis=axis, keepdims=True)
+    top = np.where(np.isneginf(top), 0.0, top)
+    with np.errstate(divide="ignore"):
+        mean = np.log(np.mean(np.exp(values - top), axis=axis))
+    return mean + top.squeeze(axis)
+
+
+def as_counts(weights: ArrayLike | None, num_rows: int) -> Float[np.ndarray, " data"]:
+    """Check how often each row counted."""
+    if weights is None:
+        return np.ones(num_rows)
+    counts = as_real("weights", weights)
+    if counts.shape != (num_rows,) or counts.min() < 0:
+        raise ValueError(
+            f"weights has shape {counts.shape} and a least value of {counts.min():g}; pass one "
+            f"number of at least 0 for each of the {num_rows} rows."
+        )
+    return counts
+
+
 def check_axes(name: str, array: np.ndarray, axes: str | None) -> None:
     """Check the number of axes and that none is empty; a trailing "..." allows more axes."""
     if axes is not None:

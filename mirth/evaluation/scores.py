@@ -23,13 +23,14 @@ from numpy.typing import ArrayLike
 from mirth.core.validation import check_real
 from mirth.evaluation._arrays import (
     as_class_problem,
-    as_float,
     as_interval,
+    as_log_density,
     as_real,
     check_axes,
     check_positive,
     check_same_shape,
     column_blocks,
+    log_mean_exp,
 )
 
 
@@ -67,11 +68,11 @@ def lppd(log_prob: ArrayLike) -> Float[np.ndarray, "..."]:
     >>> float(lppd(np.log([[0.2, 0.5], [0.4, 0.5]])))  # mean of log 0.3 and log 0.5
     -0.948559
     """
-    log_density = _as_log_density(log_prob, "..., samples, data")
+    log_density = as_log_density(log_prob, "..., samples, data")
     *leading, num_samples, num_rows = log_density.shape
     total = np.zeros(leading)
     for block in column_blocks(num_rows, log_density.size // num_rows):
-        total += _log_mean_exp(log_density[..., block], axis=-2).sum(axis=-1)
+        total += log_mean_exp(log_density[..., block], axis=-2).sum(axis=-1)
     return total[()] / num_rows
 
 
@@ -133,12 +134,12 @@ def running_lppd(log_prob: ArrayLike) -> Float[np.ndarray, " draws"]:
     >>> running_lppd(np.log([[[0.2], [0.4]], [[0.5], [0.5]]]))
     array([-1.049822, -0.916291])
     """
-    log_density = _as_log_density(log_prob, "chains, draws, data")
+    log_density = as_log_density(log_prob, "chains, draws, data")
     _, num_draws, num_rows = log_density.shape
     log_count = np.log(np.arange(1, num_draws + 1))[:, None]
     total = np.zeros(num_draws)
     for block in column_blocks(num_rows, log_density.size // num_rows):
-        per_draw = _log_mean_exp(log_density[..., block], axis=0)
+        per_draw = log_mean_exp(log_density[..., block], axis=0)
         cumulated = np.logaddexp.accumulate(per_draw, axis=0) - log_count
         total += cumulated.sum(axis=1)
     return total / num_rows
@@ -322,28 +323,3 @@ def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: floa
     target, low, high = as_interval(y, lower, upper)
     misses = np.maximum(low - target, 0) + np.maximum(target - high, 0)
     return float(np.mean(high - low + 2 / (1 - level) * misses))
-
-
-def _as_log_density(log_prob: ArrayLike, axes: str) -> np.ndarray:
-    """Check axes and values; the dtype stays, so that a large float32 array is not copied."""
-    array = as_float("log_prob", log_prob, axes)
-    for problem, is_bad in (("NaN", np.isnan(array)), ("+inf", np.isposinf(array))):
-        if is_bad.any():
-            num_draws, num_rows = array.size // array.shape[-1], array.shape[-1]
-            by_draw = is_bad.reshape(num_draws, num_rows)
-            raise ValueError(
-                f"log_prob is {problem} in {by_draw.any(axis=1).sum()} of {num_draws} draws and "
-                f"{by_draw.any(axis=0).sum()} of {num_rows} rows; no density gives that. Look for "
-                "non-finite parameters or inputs, or leave these draws out explicitly."
-            )
-    return array
-
-
-def _log_mean_exp(log_prob: np.ndarray, axis: int) -> np.ndarray:
-    """Compute log(mean(exp(log_prob))) in float64, with -inf for a mean of zero."""
-    values = log_prob.astype(np.float64, copy=False)
-    top = values.max(axis=axis, keepdims=True)
-    top = np.where(np.isneginf(top), 0.0, top)
-    with np.errstate(divide="ignore"):
-        mean = np.log(np.mean(np.exp(values - top), axis=axis))
-    return mean + top.squeeze(axis)

@@ -26,6 +26,7 @@ from mirth.core.validation import (
     nearest_name,
 )
 from mirth.estimators import BNNRegressor
+from mirth.estimators._weights import check_weights
 from mirth.experiments.config_fields import Section, config_field, sections_of
 from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
@@ -167,6 +168,7 @@ class RunConfig(Section):
         json_schema_extra={"type": ["number", "string", "null"]},
     )
     draws_store: str | None = config_field(BNNRegressor, "draws_store")
+    weights: str = config_field(BNNRegressor, "weights")
     bias_check: bool = config_field(fit_table, "bias_check")
     track: tuple[str, ...] = Field(
         (),
@@ -183,6 +185,7 @@ class RunConfig(Section):
     def check(self) -> None:
         """Check the names, too."""
         check_name("task", self.task, TASKS)
+        check_weights(self.weights, self.method)
         if self.bias_check and self.method.name == "deep_ensemble":
             raise ValueError("bias_check=True needs chains; a deep_ensemble has no steps.")
         for name in self.track:

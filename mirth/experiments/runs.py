@@ -234,6 +234,7 @@ def _fit(
         max_time=config.max_time,
         monitors=_trackers(config, path),
         draws_store=config.draws_store,
+        weights=config.weights,
         **options,
     )
     with _error_kept(path / ERROR), _logged(path / LOG, show) as say:

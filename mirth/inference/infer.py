@@ -130,7 +130,7 @@ def infer(
     method, deadline, location = resolve_method(method), Deadline(run.seconds), run.location
     for name, value in (("num_chains", num_chains), ("seed", seed)):
         RANGES[name].check(name, value)
-    rows = _split(model, dataset, validation, seed)
+    rows = split_rows(model, dataset, validation, seed)
     # Traced, not run: the network fits the likelihood, or says so.
     jax.eval_shape(model.init, purpose_key(seed, Purpose.NETWORK_INIT), rows.train.x)
     numbers = dict(num_chains=num_chains, seed=seed, first_chain=run.first_chain)
@@ -204,7 +204,7 @@ def continue_at_half(
     method = resolve_method(method)
     settings, snapshot = _end_of(posterior, directory)
     fraction = settings["validation"]
-    rows = _split(posterior.model, dataset, validation or fraction, settings["seed"])
+    rows = split_rows(posterior.model, dataset, validation or fraction, settings["seed"])
     run = Run(data_block_size=settings["data_block_size"])
     now = _describe_run(posterior.model, method, dataset, validation or fraction, run, Keep())
     ours = {name: now[name] for name in ("model", "method", "data", "stream") if name in now}
@@ -307,13 +307,29 @@ def _check_monitors(monitors: Sequence[Monitor]) -> list[Monitor]:
     return list(monitors)
 
 
-def _split(
+def split_rows(
     model: Model,
     dataset: Dataset | Stream,
     validation: Dataset | float | None,
     seed: int,
 ) -> Rows:
-    """Check the rows, and split the validation rows off unless they are given."""
+    """Check the rows of a run, and split the validation rows off unless they are given.
+
+    Parameters
+    ----------
+    model, dataset, validation, seed
+        As given to :func:`infer`.
+
+    Returns
+    -------
+    Rows
+        The same for the same arguments.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the rows do not belong to the model, or not to each other.
+    """
     if isinstance(dataset, Stream):
         if validation is None or isinstance(validation, int | float):
             raise ValueError(

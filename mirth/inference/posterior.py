@@ -13,6 +13,7 @@ from mirth.core.snapshots import Snapshot
 from mirth.core.stored import StoredArray
 from mirth.core.trees import full_precision
 from mirth.core.types import Params
+from mirth.core.weights import check_weights
 from mirth.inference.reports import TuningReport, WarmStartReport, with_equal_curves
 from mirth.model import Model
 
@@ -76,6 +77,16 @@ class Posterior:
     continuation : Continuation, optional
         Where another run can go on (``Run(go_on_from=...)``); None for parts of a posterior, and
         for a run directory, which keeps it.
+    chain_weights : array of shape (chains,), optional
+        Weights of the chains with the sum 1, such as those of :func:`mirth.results.stack`; None
+        means equal ones. What predicts by a posterior
+        (:func:`mirth.results.predict_dist`) takes them; a predictive distribution that is made
+        from the draws is given them (``chain_weights=posterior.chain_weights``).
+
+    Raises
+    ------
+    ValueError
+        If ``chain_weights`` are none of these chains.
 
     Examples
     --------
@@ -103,6 +114,13 @@ class Posterior:
     members: np.ndarray
     notes: tuple[str, ...] = ()
     continuation: Continuation | None = dataclasses.field(default=None, repr=False)
+    chain_weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Check the weights."""
+        if self.chain_weights is not None:
+            checked = check_weights(self.chain_weights, self.num_chains)
+            object.__setattr__(self, "chain_weights", checked)
 
     @property
     def num_chains(self) -> int:
@@ -120,7 +138,7 @@ class Posterior:
         return np.concatenate([np.reshape(d, (*d.shape[:2], -1)) for d in leaves], axis=2)
 
     def take_chains(self, chains: Sequence[int] | np.ndarray) -> Posterior:
-        """Give the posterior of some chains only.
+        """Give the posterior of some chains only; their weights keep their ratios.
 
         Parameters
         ----------
@@ -131,6 +149,8 @@ class Posterior:
         ------
         IndexError
             If there are not as many chains.
+        ValueError
+            If all of them have weight 0.
         """
         which = np.arange(self.num_chains)[np.asarray(chains, dtype=int)]
 
@@ -149,6 +169,7 @@ class Posterior:
             lppd_se=self.lppd_se[which],
             members=self.members[which],
             continuation=None,
+            chain_weights=_renewed(self.chain_weights, which),
         )
 
     def take_draws(self, draws: np.ndarray) -> Posterior:
@@ -176,7 +197,10 @@ class Posterior:
         )
 
     def start_as_posterior(self) -> Posterior:
-        """Give the deep ensemble that the chains started from, as one draw per chain."""
+        """Give the deep ensemble that the chains started from, as one draw per chain.
+
+        Its members have equal weights: those of the chains were found from the chains' draws.
+        """
         return dataclasses.replace(
             self,
             draws=jax.tree.map(lambda leaf: leaf[:, None], self.start),
@@ -188,7 +212,20 @@ class Posterior:
             num_gradients=0,
             seconds={"warm_start": self.seconds["warm_start"]},
             continuation=None,
+            chain_weights=None,
         )
+
+
+def _renewed(weights: np.ndarray | None, chains: np.ndarray) -> np.ndarray | None:
+    """Give the weights of some chains with the sum 1."""
+    if weights is None:
+        return None
+    total = weights[chains].sum()
+    if total == 0:
+        raise ValueError(
+            f"chains {chains.tolist()} all have weight 0; take others too, or set chain_weights."
+        )
+    return weights[chains] / total
 
 
 def _take_fields(report: Any, chains: np.ndarray) -> Any:
@@ -210,7 +247,8 @@ def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
     Returns
     -------
     Posterior
-        All chains; times are summed up.
+        All chains; times are summed up. If some posterior has weights, each counts by its number of
+        chains, and a chain by its weight in it; :func:`mirth.results.stack` finds new ones.
 
     Raises
     ------
@@ -259,6 +297,22 @@ def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
         seconds={part: sum(p.seconds[part] for p in posteriors) for part in first.seconds},
         notes=tuple(note for p in posteriors for note in p.notes),
         continuation=None,
+        chain_weights=_joined_weights(posteriors),
+    )
+
+
+def _joined_weights(posteriors: Sequence[Posterior]) -> np.ndarray | None:
+    """Let each posterior count by its number of chains; None if all chains are alike."""
+    if all(p.chain_weights is None for p in posteriors):
+        return None
+    total = sum(p.num_chains for p in posteriors)
+    return np.concatenate(
+        [
+            np.full(p.num_chains, 1 / total)
+            if p.chain_weights is None
+            else p.chain_weights * (p.num_chains / total)
+            for p in posteriors
+        ]
     )
 
 

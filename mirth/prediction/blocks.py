@@ -24,6 +24,7 @@ from mirth.core.stored import StoredArray
 from mirth.core.trees import full_precision
 from mirth.core.types import Params
 from mirth.core.validation import check_int
+from mirth.core.weights import check_weights
 from mirth.model import Likelihood, Model
 from mirth.prediction.inputs import all_finite, check_inputs
 
@@ -131,6 +132,8 @@ class OutputBlocks:
         Inputs, scaled.
     max_buffer_bytes : int
         Largest buffer; see :func:`plan_blocks`.
+    weights : array of shape (draws,), optional
+        Weights of the draws with the sum 1; None means equal ones.
 
     Raises
     ------
@@ -144,8 +147,10 @@ class OutputBlocks:
         draws: Params,
         x: PyTree[np.ndarray],
         max_buffer_bytes: int,
+        weights: Float[np.ndarray, " draws"] | None = None,
     ) -> None:
         self.model = model
+        self.weights = weights
         self.draws = draws
         self.x = x
         self.max_buffer_bytes = max_buffer_bytes
@@ -174,7 +179,7 @@ class OutputBlocks:
         return self.model.likelihood
 
     def select(self, indices: Shaped[np.ndarray, " draws"]) -> OutputBlocks:
-        """Give the blocks of some draws only."""
+        """Give the blocks of some draws only, all with the same weight."""
         chosen = jax.tree.map(lambda leaf: leaf[indices], self.draws)
         return OutputBlocks(self.model, chosen, self.x, self.max_buffer_bytes)
 
@@ -365,10 +370,16 @@ def _is_finite_chain(leaves: list[Any], chain: int) -> bool:
     )
 
 
+def draw_weights(chain_weights: np.ndarray | None, num_draws: int) -> np.ndarray | None:
+    """Give the weight of each draw, chain by chain; all draws of a chain have the same."""
+    return None if chain_weights is None else np.repeat(chain_weights / num_draws, num_draws)
+
+
 def prepare_blocks(
-    model: Model, draws: Params, x: Any, max_buffer_bytes: int
+    model: Model, draws: Params, x: Any, max_buffer_bytes: int, chain_weights: Any = None
 ) -> tuple[OutputBlocks, tuple[int, int]]:
     """Check what a predictive distribution is made from; give its blocks and (chains, draws)."""
     check_int("max_buffer_bytes", max_buffer_bytes, minimum=1)
     flat, shape = check_draws(draws)
-    return OutputBlocks(model, flat, check_inputs(x, flat), max_buffer_bytes), shape
+    weights = draw_weights(check_weights(chain_weights, shape[0]), shape[1])
+    return OutputBlocks(model, flat, check_inputs(x, flat), max_buffer_bytes, weights), shape

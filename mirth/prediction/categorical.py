@@ -26,8 +26,8 @@ class CategoricalPredictive:
     .. math:: p(c | x) = \frac1S \sum_{s=1}^S p(c | x, \theta_s)
 
     an exact mixture over all S = chains * draws parameters :math:`\theta_s`. Nothing is computed
-    before the first method is called; memory and accuracy are as for :class:`Predictive`.
-    Entropies are in nats.
+    before the first method is called; memory, accuracy and what weights do are as for
+    :class:`Predictive`. Entropies are in nats.
 
     Parameters
     ----------
@@ -41,12 +41,15 @@ class CategoricalPredictive:
         Largest buffer while computing. It holds at least one row of all draws.
     seed : int, default=0
         Seed of :meth:`sample`.
+    chain_weights : array of shape (chains,), optional
+        Weights of the chains with the sum 1; None means equal ones.
 
     Raises
     ------
     ValueError
         If the leading axes of ``draws`` differ, ``draws`` or ``x`` has numbers that are not finite,
-        ``x`` does not fit the network, or the likelihood is none of classes.
+        ``x`` does not fit the network, the likelihood is none of classes, or ``chain_weights`` are
+        no weights of these chains.
 
     Examples
     --------
@@ -71,6 +74,7 @@ class CategoricalPredictive:
         *,
         max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         seed: int = 0,
+        chain_weights: Any = None,
     ) -> None:
         if not model.likelihood.has_classes:
             raise ValueError(
@@ -79,7 +83,7 @@ class CategoricalPredictive:
             )
         self._num_classes = model.likelihood.num_classes  # type: ignore[attr-defined]
         self._seed = check_int("seed", seed, minimum=0)
-        self._blocks, self._shape = prepare_blocks(model, draws, x, max_buffer_bytes)
+        self._blocks, self._shape = prepare_blocks(model, draws, x, max_buffer_bytes, chain_weights)
 
     def probabilities(self) -> Float[np.ndarray, "data classes"]:
         """Mean over draws of the class probabilities, shape (rows, classes); rows sum to 1."""
@@ -187,11 +191,11 @@ class CategoricalPredictive:
     def _moments(self) -> tuple[Float[np.ndarray, "data classes"], Rows]:
         """Mean probabilities and mean entropy."""
         probabilities = np.empty((self._blocks.num_rows, self._num_classes))
-        aleatoric = np.empty(self._blocks.num_rows)
+        aleatoric, weights = np.empty(self._blocks.num_rows), self._blocks.weights
         for rows, values in self._blocks.components("probabilities"):
-            probabilities[rows] = np.mean(values, axis=0, dtype=np.float64)
+            probabilities[rows] = mixture.mean_of_draws(values, weights)
             entropies = np.asarray(_component_entropies(values))
-            aleatoric[rows] = np.mean(entropies, axis=0, dtype=np.float64)
+            aleatoric[rows] = mixture.mean_of_draws(entropies, weights)
         # The sums are 1 to float32 rounding; score functions expect float64 rounding.
         return probabilities / probabilities.sum(axis=1, keepdims=True), aleatoric
 

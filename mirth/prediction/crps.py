@@ -24,9 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mirth.prediction.mixture import mixture_quantile
+from mirth.prediction.mixture import mean_of_draws, mixture_quantile, traced_mean
 
 Components = Float[Array, "draws data"]
+Weights = Float[Array, " draws"] | None
 
 _RANKS = 5  # first panels: their edges are ranks of the lower ends, centres and upper ends
 _REACH = 6.0  # an end lies this many scales from the centre: the mass beyond is 2e-9
@@ -44,6 +45,7 @@ def mixture_crps(
     likelihood: Any,
     outputs: Float[Array, "draws data outputs"],
     y: Float[np.ndarray, " data"],
+    weights: Float[np.ndarray, " draws"] | None = None,
     *,
     by_pairs: bool,
 ) -> Float[np.ndarray, " data"]:
@@ -57,17 +59,19 @@ def mixture_crps(
         Outputs of all draws.
     y : array of shape (rows,)
         Targets in units of the network.
+    weights : array of shape (draws,), optional
+        Weights of the draws with the sum 1; None means equal ones.
     by_pairs : bool
         Whether the second term of Normal components is the sum over pairs, or the integral.
     """
     if not likelihood.has_normal_components:
         score = _sum_over_counts if likelihood.has_counts else _integrate_square
-        return np.asarray(score(likelihood, outputs, y), np.float64)
+        return np.asarray(score(likelihood, outputs, y, weights), np.float64)
     location, scale, terms = _components(likelihood, outputs, y)
-    distance = np.mean(np.asarray(terms), axis=0, dtype=np.float64)
+    distance = mean_of_draws(np.asarray(terms), weights)
     if by_pairs:
-        return distance - _half_mean_difference(location, scale)
-    return distance - np.asarray(_integrate(location, scale), np.float64)
+        return distance - _half_mean_difference(location, scale, weights)
+    return distance - np.asarray(_integrate(location, scale, weights), np.float64)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -85,33 +89,44 @@ def _absolute_moment(mean: Array, scale: Array) -> Array:
     return mean * jax.lax.erf(z) + math.sqrt(2 / math.pi) * scale * jnp.exp(-(z**2))
 
 
-def _half_mean_difference(location: Components, scale: Components) -> Float[np.ndarray, " data"]:
+def _half_mean_difference(
+    location: Components, scale: Components, weights: Weights
+) -> Float[np.ndarray, " data"]:
     """E|X - X'| / 2 for each row, as the sum over all pairs of components."""
     num_draws = location.shape[0]
     # The pairs (i, i + k) and (i, i - k) have the same sum over i, so half of the shifts will do.
     shifts = np.arange(num_draws // 2 + 1)
     counts = np.where((shifts == 0) | (2 * shifts == num_draws), 1, 2)
-    means = np.asarray(_shifted_means(location, scale, shifts), np.float64)
-    return counts @ means / (2 * num_draws)
+    if weights is None:
+        means = np.asarray(_shifted_means(location, scale, shifts), np.float64)
+        return counts @ means / (2 * num_draws)
+    # The product of the weights of a pair, in the place of 1 / S^2.
+    pairs = np.stack([weights * np.roll(weights, -shift) for shift in shifts])
+    means = np.asarray(_shifted_means(location, scale, shifts, num_draws * pairs), np.float64)
+    return counts @ means / 2
 
 
 @jax.jit
 def _shifted_means(
-    location: Components, scale: Components, shifts: Array
+    location: Components, scale: Components, shifts: Array, factors: Array | None = None
 ) -> Float[Array, "shifts data"]:
-    """Mean over i of A(location_i - location_(i+k), ...) for each shift k, one k at a time."""
+    """Mean over i of A(location_i - location_(i+k), ...) for each shift k, one k at a time.
+
+    Factors of shape (shifts, draws) are multiplied by.
+    """
     num_draws = location.shape[0]
     variance = scale**2
     twice = jnp.concatenate([location, location]), jnp.concatenate([variance, variance])
 
-    def one_shift(shift: Array) -> Array:
+    def one_shift(arguments: tuple[Array, Array | None]) -> Array:
+        shift, factor = arguments
         other, other_variance = (
             jax.lax.dynamic_slice_in_dim(values, shift, num_draws) for values in twice
         )
         moments = _absolute_moment(location - other, jnp.sqrt(variance + other_variance))
-        return jnp.mean(moments, axis=0)
+        return jnp.mean(moments if factor is None else factor[:, None] * moments, axis=0)
 
-    return jax.lax.map(one_shift, shifts)
+    return jax.lax.map(one_shift, (shifts, factors))
 
 
 class _Panels(NamedTuple):
@@ -124,17 +139,17 @@ class _Panels(NamedTuple):
 
 
 @jax.jit
-def _integrate(location: Components, scale: Components) -> Float[Array, " data"]:
+def _integrate(location: Components, scale: Components, weights: Weights) -> Float[Array, " data"]:
     r"""E|X - X'| / 2 for each row, as an integral.
 
     .. math:: |x - x'| = \int 1\{x \le z < x'\} + 1\{x' \le z < x\}\,dz, \quad
               \tfrac12 \mathbb E|X - X'| = \int F(z) (1 - F(z))\,dz
     """
-    return jax.lax.map(lambda row: _integrate_row(*row), (location.T, scale.T))
+    return jax.lax.map(lambda row: _integrate_row(*row, weights), (location.T, scale.T))
 
 
 def _integrate_row(
-    location: Float[Array, " draws"], scale: Float[Array, " draws"]
+    location: Float[Array, " draws"], scale: Float[Array, " draws"], weights: Weights
 ) -> Float[Array, ""]:
     """Integrate F (1 - F)."""
     middle = jnp.mean(location)
@@ -142,7 +157,8 @@ def _integrate_row(
     def integrand(z: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
         # F left of the middle, 1 - F right of it, so that neither tail cancels.
         side = jnp.where(z < middle, _HALF_ROOT, -_HALF_ROOT)[:, None]
-        tail = 0.5 * jnp.mean(jax.lax.erfc(side * (location - z[:, None]) / scale), axis=1)
+        tails = jax.lax.erfc(side * (location - z[:, None]) / scale)
+        tail = 0.5 * (jnp.mean(tails, axis=1) if weights is None else traced_mean(tails.T, weights))
         return tail * (1 - tail)
 
     return _adaptive(integrand, _first_edges(location, scale))
@@ -178,17 +194,20 @@ def _adaptive(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _integrate_square(
-    likelihood: Any, outputs: Float[Array, "draws data outputs"], y: Float[Array, " data"]
+    likelihood: Any,
+    outputs: Float[Array, "draws data outputs"],
+    y: Float[Array, " data"],
+    weights: Weights,
 ) -> Float[Array, " data"]:
     """Integrate the squared distance of F from the step at y, in each row."""
     levels = (_TAIL, 0.5, 1 - _TAIL)
-    ends = jnp.stack([mixture_quantile(likelihood, outputs, level) for level in levels])
+    ends = jnp.stack([mixture_quantile(likelihood, outputs, level, weights) for level in levels])
 
     def one_row(row: tuple[Array, Array, Array]) -> Array:
         outputs, y, (low, middle, high) = row
 
         def integrand(z: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
-            below = jnp.mean(likelihood.cdf(outputs[:, None], z), axis=0)
+            below = traced_mean(likelihood.cdf(outputs[:, None], z), weights)
             return jnp.where(z < y, below, 1 - below) ** 2
 
         edges = jnp.sort(jnp.stack([low, middle, jnp.clip(y, low, high), high]))
@@ -205,10 +224,13 @@ def _outside(y: Array, low: Array, high: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sum_over_counts(
-    likelihood: Any, outputs: Float[Array, "draws data outputs"], y: Float[Array, " data"]
+    likelihood: Any,
+    outputs: Float[Array, "draws data outputs"],
+    y: Float[Array, " data"],
+    weights: Weights,
 ) -> Float[Array, " data"]:
     """Sum the squared distance of F from the step at y over the counts, in each row."""
-    low, high = (mixture_quantile(likelihood, outputs, p) for p in (_TAIL, 1 - _TAIL))
+    low, high = (mixture_quantile(likelihood, outputs, p, weights) for p in (_TAIL, 1 - _TAIL))
 
     def one_row(row: tuple[Array, Array, Array, Array]) -> Array:
         outputs, y, low, high = row
@@ -219,7 +241,7 @@ def _sum_over_counts(
             # A term stands for `width` counts from `first` on, by the one in their middle.
             width = jnp.clip(high - first, 0, stride)
             count = first + jnp.floor((width - 1) / 2)
-            below = jnp.mean(likelihood.cdf(outputs[:, None], count), axis=0)
+            below = traced_mean(likelihood.cdf(outputs[:, None], count), weights)
             after = jnp.clip(
                 first + width - jnp.maximum(y, first), 0, width
             )  # of them at y or more

@@ -28,6 +28,7 @@ class Predictive:
               y = \text{shift} + \text{scale} \cdot y_\text{scaled}
 
     an exact mixture over all S = chains * draws parameters :math:`\theta_s`, not samples of it.
+    With ``chain_weights`` w, here and below, a draw of chain k counts w_k / draws instead of 1 / S.
     Nothing is computed before the first method is called. Work goes row block by row block, so that
     no buffer exceeds ``max_buffer_bytes``; the results do not depend on the blocks. All methods
     return NumPy arrays of float64 in the original units of the target, accurate to about float32.
@@ -53,13 +54,15 @@ class Predictive:
         large by themselves, such as those of :meth:`component_means`, do not count.
     seed : int, default=0
         Seed of :meth:`sample` and :meth:`pit`.
+    chain_weights : array of shape (chains,), optional
+        Weights of the chains with the sum 1; None means equal ones.
 
     Raises
     ------
     ValueError
         If the leading axes of ``draws`` differ, ``draws`` or ``x`` has numbers that are not finite,
-        ``x`` does not fit the network, ``scale`` is not positive, or the likelihood is none of
-        numbers or does not allow this change of units.
+        ``x`` does not fit the network, ``scale`` is not positive, the likelihood is none of numbers
+        or does not allow this change of units, or ``chain_weights`` are none of these chains.
 
     Examples
     --------
@@ -87,6 +90,7 @@ class Predictive:
         scale: Any = 1.0,
         max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         seed: int = 0,
+        chain_weights: Any = None,
     ) -> None:
         likelihood = model.likelihood
         if likelihood.has_classes:
@@ -102,7 +106,8 @@ class Predictive:
         self._targets = likelihood.target_shape
         self._shift, self._scale = check_units(likelihood, shift, scale)
         self._seed = check_int("seed", seed, minimum=0)
-        self._blocks, self._shape = prepare_blocks(model, draws, x, max_buffer_bytes)
+        self._blocks, self._shape = prepare_blocks(model, draws, x, max_buffer_bytes, chain_weights)
+        self._weights = self._blocks.weights
 
     def mean(self) -> PerTarget:
         """Mean of the mixture, shape (rows,)."""
@@ -117,20 +122,16 @@ class Predictive:
         return np.sqrt(self.variance())
 
     def epistemic(self) -> PerTarget:
-        r"""Variance over draws of the components' means, shape (rows,).
+        r"""Variance over draws of the means, :math:`\frac1S \sum_s (\mu_s - \bar\mu)^2`.
 
-        .. math:: \frac1S \sum_s (\mu_s - \bar\mu)^2
-
-        More data would reduce it.
+        More data would reduce it. Shape (rows,).
         """
         return self._scale**2 * self._moments[1]
 
     def aleatoric(self) -> PerTarget:
-        r"""Mean over draws of the components' variances, shape (rows,).
+        r"""Mean over draws of the variances, :math:`\frac1S \sum_s \sigma_s^2`.
 
-        .. math:: \frac1S \sum_s \sigma_s^2
-
-        The noise of the target, that more data would not reduce.
+        The noise of the target, that more data would not reduce. Shape (rows,).
         """
         return self._scale**2 * self._moments[2]
 
@@ -229,7 +230,7 @@ class Predictive:
         result = np.empty((self._blocks.num_rows, values.size, *self._targets))
         for rows, target, likelihood, outputs in self._marginals():
             for k, level in enumerate(values.flat):
-                scaled = mixture.mixture_quantile(likelihood, outputs, float(level))
+                scaled = mixture.mixture_quantile(likelihood, outputs, float(level), self._weights)
                 result[(rows, k, *target)] = np.asarray(scaled)[: rows.stop - rows.start]
         result = self._shift + self._scale * result
         return result if values.ndim else result[:, 0]
@@ -371,7 +372,8 @@ class Predictive:
         result = np.empty(scaled.shape)
         for rows, target, likelihood, outputs in self._marginals():
             padded = self._blocks.pad(scaled[(slice(None), *target)], rows)
-            values = crps.mixture_crps(likelihood, outputs, padded, by_pairs=by_pairs)
+            part = (likelihood, outputs, padded, self._weights)
+            values = crps.mixture_crps(*part, by_pairs=by_pairs)
             result[(rows, *target)] = values[: rows.stop - rows.start]
         return self._scale * result
 

@@ -8,6 +8,8 @@ methods call the same functions.
 to                                      call
 ======================================  ======================================================
 look at the chains' health              :func:`diagnose`, :func:`to_arviz`
+predict new rows                        :func:`predict_dist`
+weigh chains by what they predict       :func:`stack`
 see if the steps were too long          :func:`bias_report`
 tell noise from ignorance               :func:`split_uncertainty`
 have intervals or sets that hold        :func:`conformalize`; :func:`credible_sets` without
@@ -33,6 +35,7 @@ from mirth.results.conformal import (
 from mirth.results.diagnostics import Diagnostics, diagnose
 from mirth.results.halving import bias_report
 from mirth.results.program import export
+from mirth.results.stacking import predict_dist, stack
 from mirth.results.uncertainty import EntropySplit, VarianceSplit, split_uncertainty
 
 __all__ = [
@@ -52,7 +55,9 @@ __all__ = [
     "diagnose",
     "export",
     "load",
+    "predict_dist",
     "save",
     "split_uncertainty",
+    "stack",
     "to_arviz",
 ]

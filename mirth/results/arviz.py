@@ -13,8 +13,8 @@ from mirth.core.trees import full_precision
 from mirth.core.validation import check_int
 from mirth.data import Dataset
 from mirth.inference import Posterior
-from mirth.prediction import make_predictive
 from mirth.results._checks import check_posterior
+from mirth.results.stacking import predict_dist
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,7 +43,10 @@ def to_arviz(
     ``log_likelihood``        ``y``               chain, draw, row
     ``posterior_predictive``  ``y``               chain, draw, row
     ``observed_data``         ``y``               row
+    ``constant_data``         ``chain_weights``   chain
     ========================  ==================  ==============================================
+
+    The last group is there if the chains have weights. ArviZ counts all draws alike.
 
     ``lp`` is the log density of each draw. A stochastic chain knows it by a batch only: it has
     ``batch_logdensity`` in its place (:class:`~mirth.Posterior`).
@@ -96,7 +99,7 @@ def to_arviz(
             f"dataset is a {type(dataset).__name__}; pass the rows as mirth.Dataset(x, y), scaled "
             "as in the fit."
         )
-    predictive = make_predictive(posterior.model, posterior.draws, dataset.x, seed=seed)
+    predictive = predict_dist(posterior, dataset.x, seed=seed)
     return arviz_tree(
         posterior, predictive, dataset.y, n_rows=n_rows, n_weights=n_weights, seed=seed
     )
@@ -155,7 +158,10 @@ def arviz_tree(
         "log_likelihood": {"y": predictive.log_prob_per_draw(y)},
         "posterior_predictive": {"y": predictive.sample_per_draw(seed=seed)},
         "observed_data": {"y": np.asarray(y)},
+        "constant_data": {},
     }
+    if posterior.chain_weights is not None:
+        groups["constant_data"] = {"chain_weights": posterior.chain_weights}
     version = importlib.metadata.version("mirth")
     with warnings.catch_warnings():
         # An ensemble has more chains than draws, one of each.
@@ -163,7 +169,12 @@ def arviz_tree(
         return from_dict(
             {name: group for name, group in groups.items() if group},
             coords=coords | {"chain": posterior.members},
-            dims={"mean": mean_dims, "weights": ["weight"], "y": ["row"]},
+            dims={
+                "mean": mean_dims,
+                "weights": ["weight"],
+                "y": ["row"],
+                "chain_weights": ["chain"],
+            },
             attrs={"/": {"inference_library": "mirth", "inference_library_version": version}},
         )
 

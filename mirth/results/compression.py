@@ -19,8 +19,8 @@ from scipy.special import logsumexp
 from mirth.core.trees import full_precision
 from mirth.core.validation import check_int, check_name
 from mirth.inference import Posterior
-from mirth.prediction import make_predictive
 from mirth.results._checks import check_posterior, check_rows
+from mirth.results.stacking import predict_dist
 
 DTYPES = {
     "float32": np.dtype(np.float32),
@@ -97,13 +97,15 @@ def compress(
 ) -> tuple[Posterior, CompressionReport]:
     r"""Keep some draws of every chain, in fewer bits.
 
-    The same number of draws is kept of every chain, so that the chains weigh what they did. Without
-    targets they are equally spaced. With targets the set A of all that are kept raises
+    The same number of draws is kept of every chain, so that the chains weigh what they did, equally
+    or by their weights. Without targets they are equally spaced. With targets the set A of all that
+    are kept raises
 
     .. math:: \sum_n \log \frac1{|A|} \sum_{s \in A} p(y_n \mid x_n, \theta_s)
 
-    by exchanging every draw once for the best of its chain, from equal spacing on. More rounds
-    were no better on other rows. Predictions compute in float32 all the same.
+    by exchanging every draw once for the best of its chain, from equal spacing on; weights of
+    chains count in the mean. More rounds were no better on other rows. Predictions compute in
+    float32 all the same.
 
     Parameters
     ----------
@@ -238,16 +240,23 @@ def _equally_spaced(num_draws: int, n_draws: int) -> np.ndarray:
 
 def _draw_targets(posterior: Posterior, x: Any, seed: int) -> np.ndarray:
     """Draw targets from the predictive distribution, shape (repetitions, rows)."""
-    predictive = make_predictive(posterior.model, posterior.draws, x, seed=seed)
+    predictive = predict_dist(posterior, x, seed=seed)
     return predictive.sample(max(1, _MAX_TARGETS // len(jax.tree.leaves(x)[0])))
 
 
 def _log_prob(
     posterior: Posterior, x: Any, targets: np.ndarray
 ) -> Float[np.ndarray, "chains draws data"]:
-    """Log probability of every target under every draw, all repetitions side by side."""
-    predictive = make_predictive(posterior.model, posterior.draws, x)
-    return np.concatenate([predictive.log_prob_per_draw(y) for y in targets], axis=-1)
+    """Log probability of every target under every draw, all repetitions side by side.
+
+    The mean over all draws is that by the weights of the chains, which are a part of each.
+    """
+    predictive = predict_dist(posterior, x)
+    log_prob = np.concatenate([predictive.log_prob_per_draw(y) for y in targets], axis=-1)
+    if posterior.chain_weights is not None:
+        with np.errstate(divide="ignore"):  # a chain of weight 0
+            log_prob += np.log(posterior.num_chains * posterior.chain_weights)[:, None, None]
+    return log_prob
 
 
 def _lppd(log_prob: Float[np.ndarray, "chains draws data"]) -> float:

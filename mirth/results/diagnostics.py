@@ -54,6 +54,8 @@ class Diagnostics:
         Number of each chain in the ensemble; some are missing if chains were dropped.
     notes : tuple of str
         Sentences about what happened on the way.
+    chain_weights : array of shape (chains,), optional
+        Weights of the chains, where they are not equal.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class Diagnostics:
     L: np.ndarray
     members: np.ndarray
     notes: tuple[str, ...] = ()
+    chain_weights: np.ndarray | None = None
 
     @property
     def summary(self) -> str:
@@ -96,6 +99,8 @@ class Diagnostics:
             "step": self.step_size,
             "L": self.L,
         }
+        if self.chain_weights is not None:
+            columns["weight"] = self.chain_weights
         lines = ["chain  verdict           " + "".join(f"{name:>9}" for name in columns)]
         for k, verdict in enumerate(self.verdicts):
             cells = "".join(f"{values[k]:9.3g}" for values in columns.values())
@@ -212,6 +217,7 @@ def diagnose(posterior: Posterior, x: Any) -> Diagnostics:
         L=nothing if posterior.tuning is None else posterior.tuning.L,
         members=posterior.members,
         notes=posterior.notes,
+        chain_weights=posterior.chain_weights,
     )
 
 

@@ -20,10 +20,11 @@ from mirth.core.types import is_tree
 from mirth.core.validation import check_int
 from mirth.data import Standardizer
 from mirth.inference import Posterior
-from mirth.prediction import make_predictive
+from mirth.prediction.blocks import draw_weights
 from mirth.prediction.checks import check_levels, check_units
-from mirth.prediction.mixture import mixture_quantile
+from mirth.prediction.mixture import mixture_quantile, traced_mean
 from mirth.results._checks import check_posterior
+from mirth.results.stacking import predict_dist
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 STABLEHLO, ONNX = ".stablehlo", ".onnx"
@@ -110,11 +111,11 @@ def export(
             raise ValueError(
                 f"{name} is for numbers, but the likelihood is of classes; leave it out."
             )
-        make_predictive(model, posterior.draws, scaled)  # which checks them
+        predict_dist(posterior, scaled)  # which checks them
         summarize: Callable[..., dict[str, Array]] = summarize_classes
     else:
         levels = check_levels("quantiles", QUANTILES if quantiles is None else quantiles)
-        make_predictive(model, posterior.draws, scaled, shift=shift, scale=scale)
+        predict_dist(posterior, scaled, shift=shift, scale=scale)
         shift, scale = check_units(likelihood, shift, scale)
         summarize = functools.partial(
             summarize_target, shift=shift, scale=scale, levels=np.atleast_1d(levels).tolist()
@@ -167,7 +168,8 @@ def predictive_program(
     x_scaler : Standardizer or None
         Scaling of the inputs, if they come in their own units.
     summarize : callable
-        From the likelihood and the outputs of all draws, (draws, data, outputs), to summaries.
+        From the likelihood, the outputs of all draws, (draws, data, outputs), and their weights or
+        None, to summaries.
 
     Returns
     -------
@@ -175,6 +177,7 @@ def predictive_program(
         From inputs of shape (data, ...) to a dictionary of arrays.
     """
     model = posterior.model
+    weights = draw_weights(posterior.chain_weights, posterior.num_draws)
     joined = jax.tree.map(
         lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), posterior.draws
     )
@@ -184,7 +187,7 @@ def predictive_program(
         if x_scaler is not None:
             x = (x - np.float32(x_scaler.mean)) / np.float32(x_scaler.scale)
         outputs = jax.lax.map(lambda params: model.outputs(params, x), full)
-        return summarize(model.likelihood, outputs)
+        return summarize(model.likelihood, outputs, weights)
 
     return program
 
@@ -192,6 +195,7 @@ def predictive_program(
 def summarize_target(
     likelihood: Any,
     outputs: Float[Array, "draws data outputs"],
+    weights: np.ndarray | None,
     *,
     shift: np.ndarray,
     scale: np.ndarray,
@@ -199,7 +203,7 @@ def summarize_target(
 ) -> dict[str, Array]:
     """Mean, standard deviation and quantiles of each target, in its own units."""
     targets = [
-        _summarize_one(one, part, levels) for one, part in likelihood.marginals(outputs)
+        _summarize_one(one, part, weights, levels) for one, part in likelihood.marginals(outputs)
     ]  # means, standard deviations, quantiles
     shape = likelihood.target_shape
     mean, std, quantiles = (
@@ -211,21 +215,27 @@ def summarize_target(
 
 
 def _summarize_one(
-    likelihood: Any, outputs: Float[Array, "draws data outputs"], levels: Sequence[float]
+    likelihood: Any,
+    outputs: Float[Array, "draws data outputs"],
+    weights: np.ndarray | None,
+    levels: Sequence[float],
 ) -> tuple[Array, Array, Array]:
     """Mean, standard deviation and quantiles of one target, in units of the network."""
     means, variances = likelihood.mean(outputs), likelihood.variance(outputs)
-    std = jnp.sqrt(jnp.var(means, axis=0) + jnp.mean(variances, axis=0))
-    roots = [mixture_quantile(likelihood, outputs, jnp.float32(level)) for level in levels]
-    mean = jnp.mean(means, axis=0)
+    mean = traced_mean(means, weights)
+    spread = jnp.var(means, axis=0)
+    if weights is not None:
+        spread = traced_mean((means - mean) ** 2, weights)
+    std = jnp.sqrt(spread + traced_mean(variances, weights))
+    roots = [mixture_quantile(likelihood, outputs, jnp.float32(p), weights) for p in levels]
     return mean, std, jnp.stack(roots, axis=1) if levels else mean
 
 
 def summarize_classes(
-    likelihood: Any, outputs: Float[Array, "draws data outputs"]
+    likelihood: Any, outputs: Float[Array, "draws data outputs"], weights: np.ndarray | None
 ) -> dict[str, Array]:
     """Probability of each class."""
-    return {"probabilities": jnp.mean(likelihood.probabilities(outputs), axis=0)}
+    return {"probabilities": traced_mean(likelihood.probabilities(outputs), weights)}
 
 
 def _writer(path: Path) -> Callable[[Path, Program, PyTree[np.ndarray]], None]:

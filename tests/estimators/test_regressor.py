@@ -240,6 +240,7 @@ CHANGES: dict[str, Any] = {
     "validation_fraction": 0.3,
     "normalize_y": False,
     "random_state": 1,
+    "weights": "stacking",
 }
 
 

@@ -92,6 +92,7 @@ CASES = {
     "checkpoint_seconds": ("30", -1.0),
     "max_time": ([1], "soon"),
     "draws_store": (3, None),
+    "weights": (1, "stacked"),
     "bias_check": (2, None),
     "track": ("tensorboard", ["tensorboard", "mlfow"]),
 }
