@@ -17,6 +17,7 @@ class ChainVerdict(enum.Enum):
     DIVERGING = "The chain kept proposing non-finite points; its steps were reverted."
     AT_CAP = "The step size is held down by its cap, because longer steps kept diverging."
     WORSE_THAN_START = "The chain predicts held-back rows worse than the network it started from."
+    NOT_CONVERGED = "The chain has not settled: its predictions still drift, or are few in effect."
 
 
 class Outcome(enum.Enum):

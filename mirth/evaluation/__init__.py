@@ -27,6 +27,7 @@ from mirth.evaluation.convergence import (
 )
 from mirth.evaluation.crps import crps_from_samples, crps_normal_mixture
 from mirth.evaluation.health import (
+    HealthLimits,
     distance_between,
     judge_chains,
     relative_displacement,
@@ -47,6 +48,7 @@ from mirth.evaluation.scores import (
 from mirth.evaluation.stacking import stacking_weights
 
 __all__ = [
+    "HealthLimits",
     "ChainDiagnostics",
     "Change",
     "LeaveOneOut",

@@ -6,6 +6,7 @@ of a finished one both call it, with the facts that they have.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ _PHRASES = {
         "predicts worse than its start",
         "predict worse than their start",
     ),
+    ChainVerdict.NOT_CONVERGED: ("has not converged", "have not converged"),
 }
 """What is said of one chain and of several, the worst verdict first."""
 
@@ -97,6 +99,60 @@ def distance_between(begin: ArrayLike, end: ArrayLike) -> Float[np.ndarray, " ch
     return distance
 
 
+@dataclasses.dataclass(frozen=True)
+class HealthLimits:
+    """Limits of the verdicts on chains; who is exactly at one is healthy.
+
+    Parameters
+    ----------
+    frozen_below : float, default=1e-6
+        Distance below which a chain is frozen: float32 resolves about 1e-7 of a number, so that is
+        a few roundings and no movement.
+    diverging_above : float, default=0.05
+        Rate above which a chain is diverging. Single rejections are how a sampler protects itself;
+        one in twenty means a step size that is too large where the chain lives.
+    tolerance : float, default=0.05
+        Loss in nats per row that is accepted. Draws of a short chain scatter around an optimised
+        start and may predict slightly worse alone, though better together; 0.05 nats is 5 % of
+        predictive density per row.
+    standard_errors : float, default=2.0
+        The loss must also exceed this many standard errors, where they are known.
+    rhat_above : float, default=1.2
+        R-hat above which a chain has not converged: the variance of the whole is then 1.44 times
+        that within its parts. Chains of networks hardly get to the 1.01 that is asked for
+        elsewhere; what is pooled over an ensemble predicts well before.
+    effective_below : float, default=10.0
+        Effective draws below which a chain has not converged: the error of a mean is then a third
+        of the spread, and R-hat itself says little.
+
+    Raises
+    ------
+    ValueError
+        If a limit is negative, a rate above 1 or an R-hat below 1.
+
+    Examples
+    --------
+    >>> HealthLimits(tolerance=0.1).tolerance
+    0.1
+    """
+
+    frozen_below: float = 1e-6
+    diverging_above: float = 0.05
+    tolerance: float = 0.05
+    standard_errors: float = 2.0
+    rhat_above: float = 1.2
+    effective_below: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("frozen_below", "tolerance", "standard_errors", "effective_below"):
+            check_real(name, getattr(self, name), low=0)
+        check_real("diverging_above", self.diverging_above, low=0, high=1)
+        check_real("rhat_above", self.rhat_above, low=1)
+
+
+_LIMITS = HealthLimits()
+
+
 def judge_chains(
     distance: ArrayLike,
     divergence_rate: ArrayLike,
@@ -105,24 +161,25 @@ def judge_chains(
     *,
     lppd_standard_error: ArrayLike | None = None,
     is_at_cap: ArrayLike | None = None,
-    frozen_below: float = 1e-6,
-    diverging_above: float = 0.05,
-    tolerance: float = 0.05,
-    standard_errors: float = 2.0,
+    rhat: ArrayLike | None = None,
+    num_effective: ArrayLike | None = None,
+    limits: HealthLimits = _LIMITS,
 ) -> list[ChainVerdict]:
-    """Judge each chain by how far it went, how often it failed, and what it predicts.
+    """Judge each chain by how far it went, how often it failed, what it predicts and how it mixes.
 
-    Where several verdicts apply, the first of FROZEN, DIVERGING, AT_CAP, WORSE_THAN_START is given:
-    the one that leaves less of the chain to use. A verdict whose facts are not given is not given
-    either: while a chain is tuned its predictions say nothing yet, and afterwards no cap holds it.
+    Where several verdicts apply, the first of FROZEN, DIVERGING, AT_CAP, WORSE_THAN_START,
+    NOT_CONVERGED is given: the one that leaves less of the chain to use. A verdict whose facts are
+    not given is not given either: while a chain is tuned its predictions say nothing yet, and
+    afterwards no cap holds it.
 
-    A chain that is exactly at a threshold is healthy: each rule is a strict inequality. Numbers
+    A chain that is exactly at a limit is healthy: each rule is a strict inequality. Numbers
     that overflowed are judged, not refused, because a run must not end by them:
 
     - a distance of NaN is not known, so it makes no chain frozen;
     - an LPPD of NaN counts as ``-inf``: predictions that overflowed are worse than any start whose
       LPPD is finite, and no worse than one of ``-inf``;
-    - a standard error that is not finite is not known, so the tolerance alone decides.
+    - a standard error that is not finite is not known, so the tolerance alone decides;
+    - an R-hat or effective sample size of NaN is not known, so the other alone decides.
 
     Parameters
     ----------
@@ -138,18 +195,10 @@ def judge_chains(
         Standard error of the difference ``lppd_chain - lppd_start`` over rows.
     is_at_cap : bool array of shape (chains,), optional
         Whether the step size is held at its cap.
-    frozen_below : float, default=1e-6
-        Distance below which a chain is frozen: float32 resolves about 1e-7 of a number, so that is
-        a few roundings and no movement.
-    diverging_above : float, default=0.05
-        Rate above which a chain is diverging. Single rejections are how a sampler protects itself;
-        one in twenty means a step size that is too large where the chain lives.
-    tolerance : float, default=0.05
-        Loss in nats per row that is accepted. Draws of a short chain scatter around an optimised
-        start and may predict slightly worse alone, though better together; 0.05 nats is 5 % of
-        predictive density per row.
-    standard_errors : float, default=2.0
-        The loss must also exceed this many ``lppd_standard_error``; no effect without them.
+    rhat, num_effective : array of shape (chains,), optional
+        Split R-hat and effective sample size of each chain alone, in function space.
+    limits : HealthLimits, optional
+        Limits of the verdicts.
 
     Returns
     -------
@@ -159,8 +208,7 @@ def judge_chains(
     Raises
     ------
     ValueError
-        If shapes differ, a rate is not between 0 and 1, one of the two LPPDs is missing, or a
-        threshold is negative.
+        If shapes differ, a rate is not between 0 and 1, or one of the two LPPDs is missing.
 
     Examples
     --------
@@ -169,11 +217,9 @@ def judge_chains(
     ['MOVED', 'FROZEN', 'DIVERGING']
     >>> [v.name for v in judge_chains([0.3, 0.3], [0.0, 0.0], is_at_cap=[False, True])]
     ['MOVED', 'AT_CAP']
+    >>> [v.name for v in judge_chains([0.3, 0.3], [0.0, 0.0], rhat=[1.1, 1.7])]
+    ['MOVED', 'NOT_CONVERGED']
     """
-    check_real("frozen_below", frozen_below, low=0)
-    check_real("diverging_above", diverging_above, low=0, high=1)
-    check_real("tolerance", tolerance, low=0)
-    check_real("standard_errors", standard_errors, low=0)
     moved = as_float("distance", distance, "chains")
     rate = as_real("divergence_rate", divergence_rate)
     check_same_shape(distance=moved, divergence_rate=rate)
@@ -183,8 +229,8 @@ def judge_chains(
             f"{rate.min()} ... {rate.max()}; divide counts by the number of steps."
         )
     is_so = {
-        ChainVerdict.FROZEN: moved < frozen_below,
-        ChainVerdict.DIVERGING: rate > diverging_above,
+        ChainVerdict.FROZEN: moved < limits.frozen_below,
+        ChainVerdict.DIVERGING: rate > limits.diverging_above,
     }
     if is_at_cap is not None:
         is_so[ChainVerdict.AT_CAP] = np.asarray(is_at_cap, dtype=bool)
@@ -192,22 +238,42 @@ def judge_chains(
     if lppd_chain is not None and lppd_start is not None:
         after, before = _as_lppd("lppd_chain", lppd_chain), _as_lppd("lppd_start", lppd_start)
         check_same_shape(distance=moved, lppd_chain=after, lppd_start=before)
-        margin = np.full(moved.shape, tolerance)
+        margin = np.full(moved.shape, limits.tolerance)
         if lppd_standard_error is not None:
             error = as_float("lppd_standard_error", lppd_standard_error)
             check_same_shape(distance=moved, lppd_standard_error=error)
             known = np.where(np.isfinite(error), error, 0.0)
-            margin = np.maximum(margin, standard_errors * known)
+            margin = np.maximum(margin, limits.standard_errors * known)
         is_so[ChainVerdict.WORSE_THAN_START] = after < before - margin
     elif lppd_chain is not None or lppd_start is not None or lppd_standard_error is not None:
         raise ValueError(
             "lppd_chain and lppd_start belong together, because they are compared, and "
             "lppd_standard_error to both; pass both or none of the three."
         )
+    is_so[ChainVerdict.NOT_CONVERGED] = _is_unsettled(moved, rhat, num_effective, limits)
     return [
         next((verdict for verdict, found in is_so.items() if found[k]), ChainVerdict.MOVED)
         for k in range(len(moved))
     ]
+
+
+def _is_unsettled(
+    distance: np.ndarray,
+    rhat: ArrayLike | None,
+    num_effective: ArrayLike | None,
+    limits: HealthLimits,
+) -> np.ndarray:
+    """Tell which chains mix badly; what is NaN is not known, and a comparison with it is false."""
+    unsettled = np.zeros(distance.shape, dtype=bool)
+    if rhat is not None:
+        found = as_float("rhat", rhat)
+        check_same_shape(distance=distance, rhat=found)
+        unsettled |= found > limits.rhat_above
+    if num_effective is not None:
+        found = as_float("num_effective", num_effective)
+        check_same_shape(distance=distance, num_effective=found)
+        unsettled |= found < limits.effective_below
+    return unsettled
 
 
 def _as_lppd(name: str, value: ArrayLike) -> np.ndarray:

@@ -11,7 +11,7 @@ from mirth.inference.methods.smile import SMILE
 from mirth.inference.monitors.monitor import ChainsReport, Monitor
 from mirth.inference.monitors.trackers import MLflowMonitor, TensorBoardMonitor
 from mirth.inference.posterior import Continuation, Posterior, join_chains
-from mirth.inference.reports import TuningReport, WarmStartReport
+from mirth.inference.reports import TuningReport, ValidationScores, WarmStartReport
 from mirth.inference.settings import Keep, Run
 from mirth.inference.start.deep_ensemble import DeepEnsemble
 from mirth.inference.store.run_folder import RunFolderError
@@ -37,6 +37,7 @@ __all__ = [
     "Sampling",
     "TensorBoardMonitor",
     "TuningReport",
+    "ValidationScores",
     "WarmStartReport",
     "configure_cpu_devices",
     "continue_at_half",

@@ -14,7 +14,13 @@ from mirth.core.stored import StoredArray
 from mirth.core.trees import full_precision
 from mirth.core.types import Params
 from mirth.core.weights import check_weights
-from mirth.inference.reports import TuningReport, WarmStartReport, with_equal_curves
+from mirth.inference.reports import (
+    TuningReport,
+    ValidationScores,
+    WarmStartReport,
+    joined_scores,
+    with_equal_curves,
+)
 from mirth.model import Model
 
 
@@ -61,6 +67,7 @@ class Posterior:
     lppd_start, lppd_chain : array of shape (chains,)
         Log pointwise predictive density of the validation rows (scaled targets, nats per row)
         by each chain's start, and by its draws; by 2000 of them where a stochastic method has more.
+        Where the chains were fitted to these rows, too, by 256 of them, each left out.
     lppd_se : array of shape (chains,)
         Standard error of their difference over the rows.
     num_sampling_steps : int
@@ -74,6 +81,8 @@ class Posterior:
         Number of each chain in the ensemble, from 0; some are missing if chains were dropped.
     notes : tuple of str
         Sentences about what happened on the way: unhealthy chains, an early end.
+    scores : ValidationScores, optional
+        The same row by row, and which rows these are; None for a deep ensemble.
     continuation : Continuation, optional
         Where another run can go on (``Run(go_on_from=...)``); None for parts of a posterior, and
         for a run directory, which keeps it.
@@ -113,6 +122,7 @@ class Posterior:
     seconds: dict[str, float]
     members: np.ndarray
     notes: tuple[str, ...] = ()
+    scores: ValidationScores | None = None
     continuation: Continuation | None = dataclasses.field(default=None, repr=False)
     chain_weights: np.ndarray | None = None
 
@@ -168,6 +178,7 @@ class Posterior:
             lppd_chain=self.lppd_chain[which],
             lppd_se=self.lppd_se[which],
             members=self.members[which],
+            scores=None if self.scores is None else self.scores.take_chains(which),
             continuation=None,
             chain_weights=_renewed(self.chain_weights, which),
         )
@@ -208,6 +219,7 @@ class Posterior:
             tuning=None,
             lppd_chain=self.lppd_start,
             lppd_se=np.zeros_like(self.lppd_se),
+            scores=None,
             num_sampling_steps=0,
             num_gradients=0,
             seconds={"warm_start": self.seconds["warm_start"]},
@@ -296,6 +308,7 @@ def join_chains(posteriors: Sequence[Posterior]) -> Posterior:
         tuning=_joined_report([p.tuning for p in posteriors]),
         seconds={part: sum(p.seconds[part] for p in posteriors) for part in first.seconds},
         notes=tuple(note for p in posteriors for note in p.notes),
+        scores=joined_scores([p.scores for p in posteriors]),
         continuation=None,
         chain_weights=_joined_weights(posteriors),
     )

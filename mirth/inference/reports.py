@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
+
+from mirth.evaluation.loo import MIN_DRAWS, RELIABLE_K, leave_one_out
 
 _CURVES = ("training_curve", "validation_curve")
 
@@ -199,3 +202,131 @@ class TuningReport:
             for k, (eps, L, source, w, f, reverted) in enumerate(rows)
         ]
         return "\n".join(lines)
+
+
+HELD_OUT, LEFT_OUT, FITTED = "held out", "left out", "fitted"
+_WORDS = {
+    HELD_OUT: "validation rows, which no chain was fitted to",
+    LEFT_OUT: "validation rows, each of them left out of the chains (PSIS-LOO)",
+    FITTED: "validation rows, which the chains were fitted to as well",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationScores:
+    r"""How chains and their starts predict the validation rows, row by row.
+
+    The optimisation of the starts was stopped by these rows, but not fitted to them. Where the
+    chains were, the density of a row is that of the chain without it, by importance sampling:
+    otherwise the chains would be judged by what they have seen.
+
+    Parameters
+    ----------
+    start : array of shape (chains, rows)
+        Log density of each row by each chain's start, scaled targets.
+    chain : array of shape (chains, rows)
+        Log of each chain's average density of each row.
+    kind : {"held out", "left out", "fitted"}
+        Whether the chains were not fitted to the rows; or were, and each row is left out of them;
+        or were, with too few draws to leave a row out (25 are needed).
+    unreliable : float
+        Share of the densities whose Pareto k is above 0.7, so that they are a guess, as a rule too
+        high; 0 where no row is left out.
+
+    Examples
+    --------
+    >>> scores = ValidationScores(np.zeros((2, 9)), np.ones((2, 9)), "held out")
+    >>> scores.gain()
+    (1.0, 0.0)
+    """
+
+    start: np.ndarray
+    chain: np.ndarray
+    kind: str
+    unreliable: float = 0.0
+
+    @classmethod
+    def of(
+        cls, start: np.ndarray, draws: np.ndarray, weights: np.ndarray | None = None
+    ) -> ValidationScores:
+        """Leave each row out of the chains that were fitted to it.
+
+        Parameters
+        ----------
+        start : array of shape (chains, rows)
+            Log density by the starts.
+        draws : array of shape (chains, draws, rows)
+            Log density by each draw. What is NaN or infinite counts as ``-inf``: it has overflowed.
+        weights : array of shape (rows,), optional
+            How often each row counted in the fit.
+        """
+        draws = np.where(np.isfinite(draws), draws, -np.inf).astype(np.float64)
+        if draws.shape[1] < MIN_DRAWS:
+            return cls(start, logsumexp(draws, axis=1) - np.log(draws.shape[1]), FITTED)
+        found = leave_one_out(draws, weights)
+        # A chain whose draws are one and the same, or rule a row out, has nothing to smooth.
+        is_known = np.isfinite(found.pareto_k) | np.isneginf(found.pareto_k)
+        share = (found.pareto_k[is_known] > RELIABLE_K).mean() if is_known.any() else 0.0
+        return cls(start, found.pointwise, LEFT_OUT, float(share))
+
+    @property
+    def lppd_start(self) -> np.ndarray:
+        """LPPD of each chain's start in nats per row, array (chains,)."""
+        return self.start.mean(axis=1)
+
+    @property
+    def lppd_chain(self) -> np.ndarray:
+        """LPPD of each chain in nats per row, array (chains,)."""
+        return self.chain.mean(axis=1)
+
+    @property
+    def standard_error(self) -> np.ndarray:
+        """Standard error of their difference over the rows; NaN if one has overflowed."""
+        with np.errstate(invalid="ignore"):
+            gain = self.chain - self.start
+            return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
+
+    def gain(self, chain_weights: np.ndarray | None = None) -> tuple[float, float]:
+        """Compare all chains together with the ensemble that they started from.
+
+        Parameters
+        ----------
+        chain_weights : array of shape (chains,), optional
+            Weights of the chains; the members of the ensemble weigh the same.
+
+        Returns
+        -------
+        gain, standard_error : float
+            Difference of the two LPPDs in nats per row, and its standard error over the rows.
+        """
+        weights = np.ones(len(self.chain)) if chain_weights is None else chain_weights
+        with np.errstate(invalid="ignore"):
+            pooled = logsumexp(self.chain, axis=0, b=(weights / weights.sum())[:, None])
+            ensemble = logsumexp(self.start, axis=0) - np.log(len(self.start))
+            gain = pooled - ensemble
+            return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
+
+    @property
+    def rows(self) -> str:
+        """Which rows these are, for people."""
+        return f"{self.chain.shape[1]} {_WORDS[self.kind]}"
+
+    def take_chains(self, chains: np.ndarray) -> ValidationScores:
+        """Give the scores of some chains."""
+        return dataclasses.replace(self, start=self.start[chains], chain=self.chain[chains])
+
+
+def joined_scores(scores: Sequence[ValidationScores | None]) -> ValidationScores | None:
+    """Join the scores of several runs; None if they are not of the same rows."""
+    known = [one for one in scores if one is not None]
+    alike = {(one.kind, one.chain.shape[1]) for one in known}
+    if len(known) < len(scores) or len(alike) > 1:
+        return None
+    return dataclasses.replace(
+        known[0],
+        start=np.concatenate([one.start for one in known]),
+        chain=np.concatenate([one.chain for one in known]),
+        unreliable=float(
+            np.average([s.unreliable for s in known], weights=[len(s.chain) for s in known])
+        ),
+    )

@@ -30,7 +30,7 @@ from mirth.results._checks import check_posterior
 from mirth.results.codec import decode, encode
 
 FORMAT = "mirth model"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 POSTERIOR = "Posterior"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 import warnings
 from typing import Any
 
@@ -24,6 +25,14 @@ from mirth.evaluation import (
 from mirth.inference import Posterior
 from mirth.results._checks import check_posterior, check_rows
 
+_LEGEND = """\
+start, LPPD: nats per row, by the network that the chain began with and by its draws
+ESS, Rhat: effective draws and split R-hat of the chain alone; f of its outputs, w of its weights
+step, L: step size and decoherence length of the sampler"""
+_WIDTH = 100  # of the lines that are printed
+_TOLERANCE = 0.05  # nats per row that are lost without a word, as for a single chain
+_STANDARD_ERRORS = 3.0  # and by chance: a judgement of a few dozen rows must not cry wolf
+_MANY_GUESSES = 0.1  # share of densities that is worth a word
 _MIN_DRAWS = 16  # four parts of four draws each for the chain-wise split R-hat
 
 
@@ -46,6 +55,10 @@ class Diagnostics:
         Split R-hat of each chain alone, median likewise.
     lppd_start, lppd_chain : array of shape (chains,)
         LPPD of the validation rows by the start and by the chain, nats per row, scaled targets.
+        The sentence ``judged_by`` says which rows they are.
+    judged_by : str
+        Which rows the LPPDs are of, and what all chains together have gained on them over the
+        ensemble that they started from; empty for a deep ensemble.
     divergence_rate : array of shape (chains,)
         Share of the sampling steps that were reverted.
     step_size, L : array of shape (chains,)
@@ -80,12 +93,14 @@ class Diagnostics:
     L: np.ndarray
     members: np.ndarray
     notes: tuple[str, ...] = ()
+    judged_by: str = ""
     chain_weights: np.ndarray | None = None
 
     @property
     def summary(self) -> str:
-        """One sentence about all chains, and what happened on the way."""
-        return " ".join([summarize_health(self.verdicts, self.members.tolist()), *self.notes])
+        """Sentences about all chains, their predictions, and what happened on the way."""
+        health = summarize_health(self.verdicts, self.members.tolist())
+        return " ".join(filter(None, [health, self.judged_by, *self.notes]))
 
     def __str__(self) -> str:
         """Tabulate the chains."""
@@ -107,7 +122,7 @@ class Diagnostics:
             lines.append(
                 f"{self.members[k]:5d}  {verdict.name.lower().replace('_', ' '):18s}{cells}"
             )
-        return "\n".join([*lines, self.summary])
+        return "\n".join([*lines, _LEGEND, *textwrap.wrap(self.summary, _WIDTH)])
 
 
 def divergence_rate(posterior: Posterior) -> np.ndarray:
@@ -118,8 +133,8 @@ def divergence_rate(posterior: Posterior) -> np.ndarray:
     return reverted / max(1, posterior.num_sampling_steps)
 
 
-def judge(posterior: Posterior, stacklevel: int = 4) -> list[ChainVerdict]:
-    """Judge every chain, and warn of those that are not healthy.
+def judge(posterior: Posterior, stacklevel: int = 4, advice: str = "") -> list[ChainVerdict]:
+    """Judge every chain, and warn of those that are not healthy and of a loss of all together.
 
     Parameters
     ----------
@@ -127,6 +142,8 @@ def judge(posterior: Posterior, stacklevel: int = 4) -> list[ChainVerdict]:
         What was sampled.
     stacklevel : int, default=4
         How many callers up the warning points.
+    advice : str, default=""
+        What to do if all chains together predict worse than their ensemble.
 
     Returns
     -------
@@ -149,7 +166,51 @@ def judge(posterior: Posterior, stacklevel: int = 4) -> list[ChainVerdict]:
             MirthWarning,
             stacklevel=stacklevel,
         )
+    if loses_to_start(posterior):
+        warnings.warn(
+            f"{judged_by(posterior)} {advice}".strip(), MirthWarning, stacklevel=stacklevel
+        )
     return verdicts
+
+
+def loses_to_start(posterior: Posterior) -> bool:
+    """Whether all chains together predict worse than their ensemble, beyond chance.
+
+    The loss must be above 0.05 nats per row and three standard errors.
+    """
+    if posterior.scores is None:
+        return False
+    gain, error = posterior.scores.gain(posterior.chain_weights)
+    return bool(gain < -max(_TOLERANCE, _STANDARD_ERRORS * np.nan_to_num(error)))
+
+
+def judged_by(posterior: Posterior) -> str:
+    """Say what all chains together have gained over their ensemble, and by which rows."""
+    scores = posterior.scores
+    if scores is None:
+        return ""
+    gain, error = scores.gain(posterior.chain_weights)
+    better = (
+        "predict worse than the ensemble that they started from, by"
+        if loses_to_start(posterior)
+        else "have gained over the ensemble that they started from"
+    )
+    amount = -gain if loses_to_start(posterior) else gain
+    guess = (
+        f" {scores.unreliable:.0%} of these densities are a guess, rather too high (Pareto k above "
+        "0.7)."
+        if scores.unreliable > _MANY_GUESSES
+        else ""
+    )
+    return (
+        f"Together they {better} {amount:.3f} ± {error:.3f} nats per row, on {scores.rows}.{guess}"
+    )
+
+
+def _settled(rhat: np.ndarray, num_effective: np.ndarray) -> list[ChainVerdict]:
+    """Judge chains by how well they mix alone."""
+    healthy = np.ones(len(rhat))
+    return judge_chains(healthy, 0 * healthy, rhat=rhat, num_effective=num_effective)
 
 
 def _distance(posterior: Posterior) -> np.ndarray:
@@ -204,6 +265,10 @@ def diagnose(posterior: Posterior, x: Any) -> Diagnostics:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MirthWarning)
         verdicts = judge(posterior)
+    verdicts = [
+        unsettled if verdict is ChainVerdict.MOVED else verdict
+        for verdict, unsettled in zip(verdicts, _settled(rhat_f, ess_f), strict=True)
+    ]
     return Diagnostics(
         verdicts=verdicts,
         ess_function=ess_f,
@@ -217,6 +282,7 @@ def diagnose(posterior: Posterior, x: Any) -> Diagnostics:
         L=nothing if posterior.tuning is None else posterior.tuning.L,
         members=posterior.members,
         notes=posterior.notes,
+        judged_by=judged_by(posterior),
         chain_weights=posterior.chain_weights,
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from mirth.core.outcomes import ChainVerdict
 from mirth.evaluation import (
+    HealthLimits,
     distance_between,
     judge_chains,
     relative_displacement,
@@ -18,7 +19,7 @@ from mirth.evaluation import (
 
 MOVED, FROZEN = ChainVerdict.MOVED, ChainVerdict.FROZEN
 DIVERGING, WORSE = ChainVerdict.DIVERGING, ChainVerdict.WORSE_THAN_START
-AT_CAP = ChainVerdict.AT_CAP
+AT_CAP, UNSETTLED = ChainVerdict.AT_CAP, ChainVerdict.NOT_CONVERGED
 
 
 def judge_one(
@@ -70,13 +71,13 @@ def test_distance_between_two_positions() -> None:
 
 def test_a_chain_at_a_threshold_is_healthy() -> None:
     assert judge_one(distance=1e-6) is MOVED
-    assert judge_one(distance=0.0, frozen_below=0.0) is MOVED
-    assert judge_one(rate=0.25, diverging_above=0.25) is MOVED
+    assert judge_one(distance=0.0, limits=HealthLimits(frozen_below=0.0)) is MOVED
+    assert judge_one(rate=0.25, limits=HealthLimits(diverging_above=0.25)) is MOVED
     for k in range(1, 400):  # a share of one in twenty steps, however it is rounded
         assert judge_one(rate=k / (20 * k)) is MOVED
         assert judge_one(rate=(k + 1) / (20 * k)) is DIVERGING
     # 0.5 - 0.25 is exact
-    assert judge_one(gain=-0.25, tolerance=0.25) is MOVED
+    assert judge_one(gain=-0.25, limits=HealthLimits(tolerance=0.25)) is MOVED
     assert judge_one(gain=-0.25, lppd_standard_error=[0.125]) is MOVED
 
 
@@ -110,20 +111,33 @@ def test_thresholds() -> None:
     assert judge_one() is MOVED
     assert judge_one(distance=0.9e-6) is FROZEN
     assert judge_one(distance=1.1e-6) is MOVED
-    assert judge_one(distance=0.9e-6, frozen_below=1e-7) is MOVED
+    assert judge_one(distance=0.9e-6, limits=HealthLimits(frozen_below=1e-7)) is MOVED
     assert judge_one(rate=0.05) is MOVED
     assert judge_one(rate=0.051) is DIVERGING
-    assert judge_one(rate=0.051, diverging_above=0.1) is MOVED
+    assert judge_one(rate=0.051, limits=HealthLimits(diverging_above=0.1)) is MOVED
     assert judge_one(gain=-0.049) is MOVED
     assert judge_one(gain=-0.051) is WORSE
-    assert judge_one(gain=-0.051, tolerance=0.06) is MOVED
+    assert judge_one(gain=-0.051, limits=HealthLimits(tolerance=0.06)) is MOVED
 
 
 def test_a_loss_within_its_standard_error_is_no_verdict() -> None:
     assert judge_one(gain=-0.1, lppd_standard_error=[0.06]) is MOVED
     assert judge_one(gain=-0.1, lppd_standard_error=[0.04]) is WORSE
-    assert judge_one(gain=-0.1, lppd_standard_error=[0.04], standard_errors=3.0) is MOVED
+    assert (
+        judge_one(gain=-0.1, lppd_standard_error=[0.04], limits=HealthLimits(standard_errors=3.0))
+        is MOVED
+    )
     assert judge_one(gain=-0.02, lppd_standard_error=[0.001]) is MOVED  # below the tolerance
+
+
+def test_a_chain_that_mixes_badly() -> None:
+    assert judge_one(rhat=[1.2], num_effective=[10.0]) is MOVED
+    assert judge_one(rhat=[1.21]) is judge_one(num_effective=[9.9]) is UNSETTLED
+    assert judge_one(rhat=[np.nan], num_effective=[np.nan]) is MOVED
+    assert judge_one(rhat=[np.nan], num_effective=[3.0]) is UNSETTLED
+    assert judge_one(rhat=[1.3], limits=HealthLimits(rhat_above=1.4)) is MOVED
+    assert judge_one(num_effective=[8.0], limits=HealthLimits(effective_below=5.0)) is MOVED
+    assert judge_one(gain=-1.0, rhat=[3.0]) is WORSE
 
 
 def test_the_graver_verdict_comes_first() -> None:
@@ -167,10 +181,14 @@ TWO = np.zeros(2)
         (lambda: judge_chains(TWO, TWO, lppd_standard_error=TWO), "pass both or none of the three"),
         (lambda: judge_chains(TWO, TWO, is_at_cap=[True]), r"same shape: .* is_at_cap \(1,\)"),
         (lambda: judge_one(lppd_standard_error=TWO), r"lppd_standard_error \(2,\)"),
-        (lambda: judge_one(frozen_below=-1.0), "frozen_below=-1.0 must"),
-        (lambda: judge_one(diverging_above=5), "diverging_above=5.0 must"),
-        (lambda: judge_one(tolerance=-0.1), "tolerance=-0.1 must"),
-        (lambda: judge_one(standard_errors=-2), "standard_errors=-2.0 must"),
+        (lambda: judge_one(rhat=TWO), r"rhat \(2,\)"),
+        (lambda: judge_one(num_effective=TWO), r"num_effective \(2,\)"),
+        (lambda: HealthLimits(rhat_above=0.9), "rhat_above=0.9 must"),
+        (lambda: HealthLimits(effective_below=-1.0), "effective_below=-1.0 must"),
+        (lambda: judge_one(limits=HealthLimits(frozen_below=-1.0)), "frozen_below=-1.0 must"),
+        (lambda: judge_one(limits=HealthLimits(diverging_above=5)), "diverging_above=5.0 must"),
+        (lambda: judge_one(limits=HealthLimits(tolerance=-0.1)), "tolerance=-0.1 must"),
+        (lambda: judge_one(limits=HealthLimits(standard_errors=-2)), "standard_errors=-2.0 must"),
         (lambda: summarize_health([]), "verdicts is empty"),
         (lambda: relative_displacement(np.ones((2, 3))), "flat must have axes"),
         (lambda: relative_displacement(np.ones((2, 1, 3))), "flat has one draw per chain"),

@@ -13,7 +13,7 @@ import pytest
 import mirth
 from mirth.core.outcomes import ChainVerdict, SamplingError
 from mirth.core.stored import StoredArray
-from mirth.inference.chains.chains import Chains, standard_error
+from mirth.inference.chains.chains import Chains
 from mirth.inference.chains.programs import ChainPrograms
 from mirth.inference.engine.programs import PROGRAMS
 from mirth.inference.run import reviews, stages
@@ -242,14 +242,6 @@ def test_the_last_review_and_the_final_judgement_see_the_same(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mirth.MirthWarning)
         assert facts["verdicts"] == diagnostics.judge(posterior)
-
-
-def test_a_standard_error_of_what_overflowed_is_unknown() -> None:
-    log_prob = np.array([[0.0, 1.0], [-np.inf, 0.0], [-np.inf, 0.0], [np.nan, 0.0]])
-    start = np.array([[0.0, 0.0], [0.0, 0.0], [-np.inf, 0.0], [0.0, 0.0]])
-    # differences 0 and 1: a standard deviation of 0.5, two rows
-    expected = [0.5 / np.sqrt(2), np.nan, np.nan, np.nan]
-    np.testing.assert_array_equal(standard_error(log_prob, start), expected)
 
 
 def test_a_step_size_is_held_the_second_time(run: Any, host_patch: pytest.MonkeyPatch) -> None:

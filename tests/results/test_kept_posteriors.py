@@ -29,7 +29,7 @@ def assert_same(one: mirth.Posterior, other: mirth.Posterior) -> None:
         if field.name in ("model", "continuation"):
             continue
         a, b = (getattr(posterior, field.name) for posterior in (one, other))
-        if field.name in ("warm_start", "tuning"):
+        if field.name in ("warm_start", "tuning", "scores"):
             a, b = (None if report is None else vars(report) for report in (a, b))
         leaves, structure = jax.tree.flatten(a)
         found, same = jax.tree.flatten(b)
@@ -138,7 +138,7 @@ def test_files_that_are_no_posterior(numbers: mirth.Posterior, tmp_path: Path) -
     for change, text in (
         ({"posterior": {"object": "Dataset", "fields": {}}}, r"manifest\.json in .* is damaged"),
         ({"posterior": [1, 2]}, "posterior is a list"),
-        ({"schema_version": 2}, "schema version 2, but this mirth reads version 3"),
+        ({"schema_version": 2}, "schema version 2, but this mirth reads version 4"),
     ):
         manifest = json.loads(members["manifest.json"]) | change
         with zipfile.ZipFile(tmp_path / "other", "w") as archive:

@@ -221,16 +221,6 @@ def pooled(log_prob: np.ndarray) -> float:
     return float(np.mean(np.logaddexp.reduce(log_prob, axis=0) - np.log(len(log_prob))))
 
 
-def standard_error(log_prob: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Give the standard error of the mean difference over rows, array (chains,).
-
-    NaN if a difference is infinite or unknown, because a log probability has overflowed.
-    """
-    with np.errstate(invalid="ignore"):
-        gain = log_prob - start
-        return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
-
-
 def _unravel_draws(unravel: Callable[[Array], Any], positions: np.ndarray, dtype: Any) -> Any:
     """Cut flat draws (chains, draws, params) into leaves without copying them to a device."""
     shapes = jax.eval_shape(unravel, jax.ShapeDtypeStruct(positions.shape[2:], dtype))

@@ -27,10 +27,11 @@ from mirth.model import Model
 from mirth.samplers import Adaptation, Moment, Phase, StepInfo
 
 NUM_TRACED = 16
-"""Validation rows whose log probability is kept at each draw: how effective are the draws?
+"""Validation rows whose log probability says how effective draws are: of sampling, and of a phase
+with a trajectory, of which it is kept."""
 
-Of a phase with a trajectory, too: how long does the chain remember what it predicts?
-"""
+NUM_JUDGED = 256
+"""Validation rows whose log probability is kept at each draw, so that rows can be left out."""
 
 _MAX_PHASES = (
     8  # programs of ends of phases; a limit of time makes lengths that are never met again
@@ -250,7 +251,7 @@ class ChainPrograms:
             kept = ravel_pytree(keep(self.unravel(position)))[0]
         draw = {
             "position": kept.astype(self.settings.draws_dtype),
-            "log_prob": log_prob[:NUM_TRACED],
+            "log_prob": log_prob[:NUM_JUDGED],
             self.settings.rows.statistic: info.logdensity,
             "energy_change": info.energy_change,
             "diverging": chain.divergent,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mirth.evaluation.autocorrelation import effective_sample_size
+from mirth.inference.chains.programs import NUM_TRACED
 from mirth.inference.engine.deadline import Deadline
 from mirth.samplers import Adaptation, Phase
 
@@ -141,6 +142,7 @@ class FunctionTrace:
         """Give the effective sample size, the median over rows, summed over chains."""
         if self.values is None or self.values.shape[1] < _MIN_DRAWS:
             return math.nan
-        each = [effective_sample_size(chain[None]) for chain in self.values[chains]]
+        traced = self.values[chains, :, :NUM_TRACED]
+        each = [effective_sample_size(chain[None]) for chain in traced]
         # A row whose value never changes has none: neither has its chain then.
         return float(sum(np.nan_to_num(np.median(np.nan_to_num(ess))) for ess in each))

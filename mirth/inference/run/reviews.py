@@ -13,8 +13,9 @@ import numpy as np
 
 from mirth.core.outcomes import ChainVerdict
 from mirth.evaluation import distance_between, judge_chains
-from mirth.inference.chains.chains import Chain, Chains, pooled, standard_error
+from mirth.inference.chains.chains import Chain, Chains, pooled
 from mirth.inference.engine.loop import ChunkReport
+from mirth.inference.reports import HELD_OUT, ValidationScores
 from mirth.inference.run.budget import (
     FIRST_DRAWS,
     FIRST_STEPS,
@@ -254,11 +255,11 @@ class Reviews:
             return state
         facts: dict[str, Any] = {}
         if record.done >= _MIN_DRAWS_TO_COMPARE:  # fewer say little about a chain's predictions
-            start = self.log_prob_of_start()
+            scores = self.scores(log_prob, trace)
             facts = {
-                "lppd_chain": log_prob.mean(axis=1),
-                "lppd_start": start.mean(axis=1),
-                "lppd_standard_error": standard_error(log_prob, start),
+                "lppd_chain": scores.lppd_chain,
+                "lppd_start": scores.lppd_start,
+                "lppd_standard_error": scores.standard_error,
             }
         verdicts = judge_chains(*self._movement(state), **facts)
         where = f"After {record.done} draws"
@@ -281,11 +282,24 @@ class Reviews:
         most = self.recipe.n_samples
         self._note(f"Sampling had time for {self.record.done} of {most} draws.")
 
-    def log_prob_of_start(self) -> np.ndarray:
-        """Log probability of each validation row by each chain's start."""
+    def scores(self, log_prob: np.ndarray, trace: FunctionTrace) -> ValidationScores:
+        """Score chains and starts by the validation rows.
+
+        Parameters
+        ----------
+        log_prob : array of shape (chains, rows)
+            Log of each chain's average probability of the validation rows.
+        trace : FunctionTrace
+            Their log probabilities by draw.
+        """
         if self._start is None:
             self._start = self.chains.log_prob_of_start()
-        return self._start
+        if not self.recipe.use_validation_rows or trace.values is None:
+            return ValidationScores(self._start, log_prob, HELD_OUT)
+        num = trace.values.shape[-1]
+        weights = self.problem.rows.validation.weights
+        weights = None if weights is None else np.asarray(weights)[:num]
+        return ValidationScores.of(self._start[:, :num], trace.values, weights)
 
     def _is_due(self, first: int) -> bool:
         record = self.record

@@ -17,7 +17,7 @@ import numpy as np
 
 from mirth.core.keys import Purpose
 from mirth.core.snapshots import Snapshot, tree_from_arrays, tree_to_arrays
-from mirth.inference.chains.chains import Chain, Chains, pooled, standard_error
+from mirth.inference.chains.chains import Chain, Chains, pooled
 from mirth.inference.engine.loop import ChunkReport, Stretch
 from mirth.inference.monitors.monitor import ChainsReport
 from mirth.inference.posterior import Posterior
@@ -247,7 +247,7 @@ class ChainRun:
         """Put the result together."""
         chains, problem, record = self.chains, self.problem, self.record
         num = problem.num_chains
-        log_prob, start = self._log_prob(state), self.reviews.log_prob_of_start()
+        scores = self.reviews.scores(self._log_prob(state), self.trace)
         tuned = chains.tuned(state)
         tuning = TuningReport(
             step_size=tuned.step_size,
@@ -275,9 +275,10 @@ class ChainRun:
             start=chains.start,
             warm_start=self.warm_start,
             tuning=tuning,
-            lppd_start=start.mean(axis=1),
-            lppd_chain=log_prob.mean(axis=1),
-            lppd_se=standard_error(log_prob, start),
+            lppd_start=scores.lppd_start,
+            lppd_chain=scores.lppd_chain,
+            lppd_se=scores.standard_error,
+            scores=scores,
             num_sampling_steps=num_steps,
             num_gradients=chains.adaptation.gradients_per_step * (tuning.num_steps + num_steps),
             seconds={"warm_start": self.warm_start.seconds, **record.seconds},

@@ -36,7 +36,7 @@ from mirth.inference.store.recorder import Recorder
 from mirth.inference.store.status_file import StatusFile
 
 FORMAT = "mirth chains"
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 MARKER = MARKERS[0]
 DECISIONS = "decisions.json"
 LOCK = "lock"
