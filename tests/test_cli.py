@@ -59,6 +59,7 @@ def test_fit(calls: list[Any]) -> None:
         "--test-fraction", "0.3", "--seed", "2", "--n-members", "4", "--n-warmup", "50",
         "--n-samples", "6", "--hidden", "8, 4", "--likelihood", "homoscedastic",
         "--drop", "id", "--drop", "zip", "--bias-check",
+        "--weights", "stacking",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     ((_, args, options),) = calls
@@ -75,6 +76,7 @@ def test_fit(calls: list[Any]) -> None:
         "likelihood": "homoscedastic",
         "overwrite": True,
         "bias_check": True,
+        "weights": "stacking",
         "verbose": 1,
     }
 

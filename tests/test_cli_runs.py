@@ -310,6 +310,16 @@ def test_a_tracked_run(finished: Path, config: Path, tmp_path: Path) -> None:
     assert "is finished already" in invoke("resume", run).output
 
 
+def test_a_run_with_weights(config: Path, tmp_path: Path) -> None:
+    record = yaml.safe_load(config.read_text())
+    record |= {"method": {"name": "deep_ensemble", "max_epochs": 10}, "weights": "stacking"}
+    (tmp_path / "stacking.yaml").write_text(yaml.safe_dump(record))
+    result = invoke("run", tmp_path / "stacking.yaml", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    model = load(tmp_path / "run" / "model.mirth")
+    assert model.posterior_.chain_weights.shape == (2,)
+
+
 def test_folders_that_are_in_use(finished: Path, config: Path, tmp_path: Path) -> None:
     assert "go on by: mirth resume" in invoke("run", config, "--out", finished).stderr
     for name in ("lock", "environment.json"):  # left by a process that was killed at once

@@ -83,4 +83,6 @@ def ensemble_of(posterior: Posterior, start: tuple[Any, Any]) -> Posterior:
 
 
 def _dataset(batch: Batch) -> Dataset:
-    return Dataset(batch.x, batch.y, batch.weights)
+    y: Any = batch.y  # of NumPy, on the host
+    weights: Any = batch.weights
+    return Dataset(batch.x, y, weights)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from mirth.prediction.mixture import mean_of_draws, mixture_quantile, traced_mean
 
 Components = Float[Array, "draws data"]
-Weights = Float[Array, " draws"] | None
+Weights = Float[Array, " draws"] | Float[np.ndarray, " draws"] | None
 
 _RANKS = 5  # first panels: their edges are ranks of the lower ends, centres and upper ends
 _REACH = 6.0  # an end lies this many scales from the centre: the mass beyond is 2e-9
@@ -100,6 +100,7 @@ def _half_mean_difference(
     if weights is None:
         means = np.asarray(_shifted_means(location, scale, shifts), np.float64)
         return counts @ means / (2 * num_draws)
+    weights = np.asarray(weights)
     # The product of the weights of a pair, in the place of 1 / S^2.
     pairs = np.stack([weights * np.roll(weights, -shift) for shift in shifts])
     means = np.asarray(_shifted_means(location, scale, shifts, num_draws * pairs), np.float64)
@@ -145,7 +146,7 @@ def _integrate(location: Components, scale: Components, weights: Weights) -> Flo
     .. math:: |x - x'| = \int 1\{x \le z < x'\} + 1\{x' \le z < x\}\,dz, \quad
               \tfrac12 \mathbb E|X - X'| = \int F(z) (1 - F(z))\,dz
     """
-    return jax.lax.map(lambda row: _integrate_row(*row, weights), (location.T, scale.T))
+    return jax.lax.map(lambda row: _integrate_row(row[0], row[1], weights), (location.T, scale.T))
 
 
 def _integrate_row(

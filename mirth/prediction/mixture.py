@@ -57,11 +57,11 @@ def mean_of_draws(
 ) -> Float[np.ndarray, "..."]:
     """Mean over the first axis in float64, by weights with the sum 1 or all alike."""
     if weights is None:
-        return np.mean(values, axis=0, dtype=np.float64)
+        return np.asarray(np.mean(values, axis=0, dtype=np.float64))
     return np.tensordot(weights, values.astype(np.float64), axes=1)
 
 
-def traced_mean(values: Array, weights: Array | None) -> Array:
+def traced_mean(values: Array, weights: Array | np.ndarray | None) -> Array:
     """Mean over the first axis of what JAX traces, by weights with the sum 1 or all alike."""
     if weights is None:
         return jnp.mean(values, axis=0)

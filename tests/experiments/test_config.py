@@ -185,6 +185,10 @@ def test_misspelt_names_are_named(path: str, case: Any, method: str) -> None:
         ),
         (at("n_members", 2.0), "n_members=2.0 must be a whole number."),
         (
+            {"data": DATA, "method": {"n_samples": 20}, "weights": "stacking"},
+            "weights='stacking' needs 25 draws per chain",
+        ),
+        (
             {"data": DATA, "method": {"name": "deep_ensemble"}, "bias_check": True},
             "bias_check=True needs chains; a deep_ensemble has no steps.",
         ),
