@@ -297,8 +297,8 @@ class Reviews:
         if not self.recipe.use_validation_rows or trace.values is None:
             return ValidationScores(self._start, log_prob, HELD_OUT)
         num = trace.values.shape[-1]
-        weights = self.problem.rows.validation.weights
-        weights = None if weights is None else np.asarray(weights)[:num]
+        given = self.problem.rows.validation.weights
+        weights = None if given is None else np.asarray(given)[:num]
         return ValidationScores.of(self._start[:, :num], trace.values, weights)
 
     def _is_due(self, first: int) -> bool:
