@@ -332,8 +332,7 @@ class Predictive:
             If ``seed`` is negative.
         """
         seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
-        values = mixture.sample_per_draw(self._blocks, seed)
-        values = self._shift + self._scale * values
+        values = self._shift + self._scale * mixture.sample_per_draw(self._blocks, seed)
         return values.reshape(*self._shape, *values.shape[1:])
 
     def crps(self, y: Any, *, max_components: int = 2000) -> PerTarget:
@@ -372,8 +371,9 @@ class Predictive:
         result = np.empty(scaled.shape)
         for rows, target, likelihood, outputs in self._marginals():
             padded = self._blocks.pad(scaled[(slice(None), *target)], rows)
-            part = (likelihood, outputs, padded, self._weights)
-            values = crps.mixture_crps(*part, by_pairs=by_pairs)
+            values = crps.mixture_crps(
+                likelihood, outputs, padded, self._weights, by_pairs=by_pairs
+            )
             result[(rows, *target)] = values[: rows.stop - rows.start]
         return self._scale * result
 
