@@ -2,7 +2,8 @@
 
 A prior is a density of all parameters of the network, the same for every leaf or, by
 :class:`PriorMap`, another for some of them; hierarchical ones sample their scales with the weights.
-All but the map have names (:data:`PRIORS`, ``prior="horseshoe"``). ``docs/priors.md`` shows what
+All but the map have names (:data:`PRIORS`, ``prior="horseshoe"``). The estimators' default,
+:class:`AutoPrior`, chooses one by the table. ``docs/priors.md`` shows what
 each of them says about functions, and how to write one: a subclass of :class:`Prior`.
 
 Examples

@@ -25,6 +25,7 @@ from mirth.estimators._judged import JudgedBNN
 from mirth.estimators._session import Session
 from mirth.estimators._weights import check_weights, ensemble_of, weigh
 from mirth.estimators.default_network import choose_layers
+from mirth.estimators.default_prior import explained_share, one_hot
 from mirth.inference import (
     DeepEnsemble,
     Monitor,
@@ -33,7 +34,7 @@ from mirth.inference import (
     resolve_method,
 )
 from mirth.inference.infer import RANGES
-from mirth.model import MLP, Likelihood, Model, Prior
+from mirth.model import MLP, AutoPrior, Likelihood, Model, Prior
 from mirth.results.arviz import arviz_tree
 from mirth.results.compression import CompressionReport, compress
 from mirth.results.diagnostics import Diagnostics, judge, some_rows
@@ -50,7 +51,7 @@ class BaseBNN(JudgedBNN):
     hidden_layer_sizes: tuple[int, ...] | None
     activation: str
     likelihood: str | Likelihood
-    prior: str | Prior
+    prior: str | Prior | AutoPrior
     n_members: int
     validation_fraction: float
     random_state: Any
@@ -79,16 +80,20 @@ class BaseBNN(JudgedBNN):
                 f"random_state={self.random_state!r} gives another seed at every fit, so no fit "
                 f"could go on in run_directory={str(self.run_directory)!r}; give an integer."
             )
+        prior = resolve_prior(self.prior)
+        self.x_scaler_ = Standardizer.fit(x, weights)
+        note_constant_columns(x, getattr(self, "feature_names_in_", np.arange(x.shape[1])))
+        scaled = self.x_scaler_.transform(x)
+        if isinstance(prior, AutoPrior):
+            targets = one_hot(y) if likelihood.has_classes else y
+            prior = prior.choose(explained_share(scaled, targets, weights))
         layers = self.hidden_layer_sizes
         network = MLP(
             choose_layers(len(x)) if layers is None else tuple(np.atleast_1d(layers).tolist()),
             num_outputs=likelihood.num_outputs,
             activation=self.activation,
         )
-        self.model_ = Model(network, likelihood, resolve_prior(self.prior))
-        self.x_scaler_ = Standardizer.fit(x, weights)
-        note_constant_columns(x, getattr(self, "feature_names_in_", np.arange(x.shape[1])))
-        scaled = self.x_scaler_.transform(x)
+        self.model_ = Model(network, likelihood, prior)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self._session = Session(
             self.model_, Dataset(scaled, y, weights), self.seed_, self.validation_fraction, run

@@ -12,17 +12,21 @@ from sklearn.utils.validation import _check_sample_weight
 
 from mirth.core.outcomes import MirthWarning
 from mirth.core.validation import find_name
-from mirth.model import PRIORS, Prior
+from mirth.model import PRIORS, AutoPrior, Prior
+
+ESTIMATOR_PRIORS: dict[str, type] = {"auto": AutoPrior, **PRIORS}
+"""Priors that an estimator knows by name."""
 
 
-def resolve_prior(prior: Any) -> Prior:
-    """Turn a name into a prior."""
+def resolve_prior(prior: Any) -> Prior | AutoPrior:
+    """Turn a name into a prior, or into the choice of one."""
     if isinstance(prior, str):
-        return PRIORS[find_name("prior", prior, PRIORS)]()
-    if not isinstance(prior, Prior):
+        found: Prior | AutoPrior = ESTIMATOR_PRIORS[find_name("prior", prior, ESTIMATOR_PRIORS)]()
+        return found
+    if not isinstance(prior, Prior | AutoPrior):
         raise TypeError(
-            f"prior={prior!r} must be a name ({', '.join(PRIORS)}) or a prior object such as "
-            "mirth.priors.NormalPrior(scale=0.5)."
+            f"prior={prior!r} must be a name ({', '.join(ESTIMATOR_PRIORS)}) or a prior object "
+            "such as mirth.priors.NormalPrior(scale=0.5)."
         )
     return prior
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from mirth.core.validation import POSITIVE, check_name, find_name
 from mirth.estimators._base import BaseBNN
 from mirth.inference import MILE, Monitor
-from mirth.model import Bernoulli, Likelihood, Prior
+from mirth.model import AutoPrior, Bernoulli, Likelihood, Prior
 from mirth.model.likelihoods import CLASSIFICATION, ClassLikelihood
 from mirth.prediction import CategoricalPredictive
 from mirth.results.conformal import SetCalibration, conformalize, credible_sets
@@ -43,11 +43,13 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Distribution of the label: any classes, two classes with one output, or classes in their
         sorted order with learnt thresholds. An object such as
         ``mirth.likelihoods.Ordinal(num_classes=4)`` must have the right number of classes.
-    prior : str or prior object, default="normal"
-        Prior of the weights and biases: one of normal, laplace, student_t, cauchy, fan_in,
-        horseshoe, regularised_horseshoe and hierarchical, or an object such as
-        ``mirth.priors.NormalPrior(scale=...)``, whose fields can be searched as ``prior__scale``;
-        ``mirth.priors.PriorMap`` gives each array a prior of its own.
+    prior : str or prior object, default="auto"
+        Prior of the weights and biases. "auto" is a fan-in prior whose scale follows from how well
+        simple models predict the table (:class:`mirth.priors.AutoPrior`); ``model_.prior`` is what
+        was chosen. Others are normal (N(0, 1), as in the papers), laplace, student_t, cauchy,
+        fan_in, horseshoe, regularised_horseshoe, hierarchical and hierarchical_fan_in, or an
+        object such as ``mirth.priors.NormalPrior(scale=...)``, whose fields can be searched as
+        ``prior__scale``; ``mirth.priors.PriorMap`` gives each array a prior of its own.
     method : str or method object, default="mile"
         How the posterior is found: one of auto, mile, psmile, smile, psmile-naive, smile-naive,
         sgld, psgld, csgld, sghmc, adaptive-sghmc and deep_ensemble, or an object such as
@@ -122,7 +124,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         *,
         activation: str = "silu",
         likelihood: str | Likelihood = "categorical",
-        prior: str | Prior = "normal",
+        prior: str | Prior | AutoPrior = "auto",
         method: str | MILE | Any = "mile",
         n_members: int = 10,
         validation_fraction: float = 0.1,

@@ -16,7 +16,7 @@ from mirth.core.validation import check_int
 from mirth.estimators._base import BaseBNN
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
 from mirth.inference import MILE, Monitor
-from mirth.model import Likelihood, Prior
+from mirth.model import AutoPrior, Likelihood, Prior
 from mirth.prediction import Predictive
 from mirth.prediction.checks import check_levels
 from mirth.results.conformal import IntervalCalibration, conformalize
@@ -49,11 +49,13 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         (rates) and multivariate_normal (several targets), or an object such as
         ``mirth.likelihoods.StudentT(min_scale=...)``. With several targets that of a single one is
         taken for each of them; ``mirth.likelihoods.Independent((...))`` has different ones.
-    prior : str or prior object, default="normal"
-        Prior of the weights and biases: one of normal, laplace, student_t, cauchy, fan_in,
-        horseshoe, regularised_horseshoe and hierarchical, or an object such as
-        ``mirth.priors.NormalPrior(scale=...)``, whose fields can be searched as ``prior__scale``;
-        ``mirth.priors.PriorMap`` gives each array a prior of its own.
+    prior : str or prior object, default="auto"
+        Prior of the weights and biases. "auto" is a fan-in prior whose scale follows from how well
+        simple models predict the table (:class:`mirth.priors.AutoPrior`); ``model_.prior`` is what
+        was chosen. Others are normal (N(0, 1), as in the papers), laplace, student_t, cauchy,
+        fan_in, horseshoe, regularised_horseshoe, hierarchical and hierarchical_fan_in, or an
+        object such as ``mirth.priors.NormalPrior(scale=...)``, whose fields can be searched as
+        ``prior__scale``; ``mirth.priors.PriorMap`` gives each array a prior of its own.
     method : str or method object, default="mile"
         How the posterior is found: one of auto, mile, psmile, smile, psmile-naive, smile-naive,
         sgld, psgld, csgld, sghmc, adaptive-sghmc and deep_ensemble, or an object such as
@@ -138,7 +140,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         *,
         activation: str = "silu",
         likelihood: str | Likelihood = "normal",
-        prior: str | Prior = "normal",
+        prior: str | Prior | AutoPrior = "auto",
         method: str | MILE | Any = "mile",
         n_members: int = 10,
         validation_fraction: float = 0.1,

@@ -26,6 +26,7 @@ from mirth.core.validation import (
     nearest_name,
 )
 from mirth.estimators import BNNRegressor
+from mirth.estimators._checks import ESTIMATOR_PRIORS
 from mirth.estimators._weights import check_weights
 from mirth.experiments.config_fields import Section, config_field, sections_of
 from mirth.experiments.documentation import parameters
@@ -33,7 +34,7 @@ from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
 from mirth.inference import METHODS, Run
 from mirth.inference.infer import RANGES as INFER_RANGES
 from mirth.inference.monitors.trackers import TRACKERS
-from mirth.model import MLP, PRIORS
+from mirth.model import MLP
 from mirth.model.likelihoods import CLASSIFICATION, REGRESSION
 from mirth.model.mlp import ACTIVATIONS
 
@@ -74,7 +75,7 @@ class DataSection(Section):
 
 METHOD_SECTIONS = sections_of(METHODS, "How the posterior is found.")
 """Sections of the methods by name."""
-PRIOR_SECTIONS = sections_of(PRIORS, "Prior of the weights and biases.")
+PRIOR_SECTIONS = sections_of(ESTIMATOR_PRIORS, "Prior of the weights and biases.")
 """Sections of the priors by name."""
 _CHOICES = {"method": METHOD_SECTIONS, "model.prior": PRIOR_SECTIONS}
 """Sections to choose from, by the path of the value."""
@@ -118,14 +119,14 @@ class ModelSection(Section):
         json_schema_extra={"enum": [*itertools.chain(*LIKELIHOOD_NAMES.values()), None]},
     )
     prior: AnyPrior = Field(
-        default=PRIOR_SECTIONS["normal"](), description="Prior of the weights and biases, by name."
+        default=PRIOR_SECTIONS["auto"](), description="Prior of the weights and biases, by name."
     )
     normalize_y: bool = config_field(BNNRegressor, "normalize_y")
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _default_prior(cls, values: Any) -> Any:
-        return _named(values, "prior", "normal", PRIOR_SECTIONS)
+        return _named(values, "prior", "auto", PRIOR_SECTIONS)
 
     def check(self) -> None:
         """Check the names, too."""

@@ -28,6 +28,7 @@ from mirth.model.model import Model
 from mirth.model.network import FunctionalNetwork, Network
 from mirth.model.priors import (
     PRIORS,
+    AutoPrior,
     CauchyPrior,
     FanInNormalPrior,
     HierarchicalFanInPrior,
@@ -45,6 +46,7 @@ from mirth.model.row_blocks import activation_bytes, in_row_blocks
 
 __all__ = [
     "PRIORS",
+    "AutoPrior",
     "CauchyPrior",
     "FanInNormalPrior",
     "HierarchicalFanInPrior",

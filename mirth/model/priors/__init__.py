@@ -1,5 +1,6 @@
 """Priors of the network's parameters."""
 
+from mirth.model.priors.auto import AutoPrior
 from mirth.model.priors.base import Prior
 from mirth.model.priors.independent import (
     CauchyPrior,
@@ -27,10 +28,12 @@ PRIORS: dict[str, type[Prior]] = {
     "hierarchical": HierarchicalNormalPrior,
     "hierarchical_fan_in": HierarchicalFanInPrior,
 }
-"""Priors by name; a :class:`PriorMap` has no name, because it has no defaults."""
+"""Priors by name; a :class:`PriorMap` has no name, because it has no defaults, and ``"auto"``,
+which needs a table, is known to estimators only."""
 
 __all__ = [
     "PRIORS",
+    "AutoPrior",
     "CauchyPrior",
     "FanInNormalPrior",
     "HierarchicalFanInPrior",
