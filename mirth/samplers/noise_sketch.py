@@ -204,7 +204,7 @@ def merge_block(sketch: NoiseSketch, memory: float) -> NoiseSketch:
     found, turned = jnp.linalg.eigh(matrix)
     found, turned = found[::-1], turned[:, ::-1]
     chosen = jnp.where(is_first, weighted, turned.T @ weighted)
-    directions = jnp.linalg.qr(chosen.T)[0].T
+    directions = _orthonormal(chosen)
     rest = (1 - alpha) * sketch.rest + alpha * (sketch.squares / count - jnp.trace(inside))
     is_whole = jnp.all(jnp.isfinite(directions)) & jnp.all(jnp.isfinite(found))
     is_used = is_whole & (sketch.num_seen > 0)
@@ -217,6 +217,26 @@ def merge_block(sketch: NoiseSketch, memory: float) -> NoiseSketch:
         jnp.zeros_like(sketch.squares),
         jnp.zeros_like(sketch.num_seen),
     )
+
+
+def _orthonormal(vectors: Float[Array, "rank params"]) -> Float[Array, "rank params"]:
+    """Make vectors orthonormal, each by those before it (Gram-Schmidt, each twice).
+
+    LAPACK's QR has threads of its own, and those of chains on several cores wait for each other:
+    0.06 s in place of 0.0003 s for 32 vectors of 577 numbers on two cores.
+    """
+    tiny = jnp.finfo(vectors.dtype).tiny
+
+    def unit(vector: Array) -> Array:
+        return vector / jnp.maximum(jnp.sqrt(vector @ vector), tiny)
+
+    def one(k: Array, done: Array) -> Array:
+        vector = unit(vectors[k])  # rows of ``done`` from k on are zero
+        for _ in range(2):  # rounding leaves a part of the others in what is left of a vector
+            vector = unit(vector - (done @ vector) @ done)
+        return done.at[k].set(vector)
+
+    return jax.lax.fori_loop(0, len(vectors), one, jnp.zeros_like(vectors))
 
 
 def is_known(sketch: NoiseSketch) -> Array:
