@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from mirth.samplers import (
+    STOCHASTIC_SCHEMES,
     LowRank,
     MILETuner,
     NoiseSketch,
@@ -25,6 +27,7 @@ from mirth.samplers import (
     whitening,
 )
 from mirth.samplers.noise_sketch import block_length
+from tests.cases import slow_but
 
 DIMENSION, RANK = 30, 3
 STRENGTHS = np.array([40.0, 15.0, 6.0])
@@ -136,6 +139,44 @@ def test_a_tree_is_multiplied_as_its_vector_is(known: NoiseSketch) -> None:
     tree = apply_low_rank(LowRank(split(matrix.directions), matrix.factors), split(vector))
     for name, part in split(apply_low_rank(matrix, vector)).items():
         np.testing.assert_allclose(tree[name], part, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", slow_but(["leapfrog", "velocity"], STOCHASTIC_SCHEMES))
+def test_a_whitened_step_is_a_plain_one_in_other_coordinates(
+    known: NoiseSketch, scheme: str
+) -> None:
+    matrix, scale = whitening(known), jnp.linspace(0.5, 2.0, DIMENSION)
+    width = jnp.linspace(1.0, 3.0, DIMENSION)
+
+    def density(x: jax.Array) -> jax.Array:
+        return -0.5 * jnp.sum((x / width) ** 2) - 0.1 * jnp.sum(x**4)
+
+    def outside(z: jax.Array) -> jax.Array:
+        return scale * apply_low_rank(matrix, z)
+
+    def one(sampler: Any, at: Any, state: Any, key: jax.Array) -> Any:
+        state, info = sampler.step(key, state, at)
+        return state, info.energy_change
+
+    @jax.jit
+    def steps(z: jax.Array) -> Any:
+        found = []
+        for sampler, at, start in (
+            (StochasticMCLMC(0.3, 2.0, scale, scheme, matrix), density, outside(z)),
+            (StochasticMCLMC(0.3, 2.0, 1.0, scheme), lambda z: density(outside(z)), z),
+        ):
+            state = sampler.init(start, at, jax.random.key(0))
+            keys = jax.random.split(jax.random.key(1), 4)
+            step = functools.partial(one, sampler, at)
+            state, energy_changes = jax.lax.scan(step, state, keys)
+            found.append((state.position, state.momentum, energy_changes))
+        return found
+
+    (position, momentum, energy), (z, plain, other) = steps(jnp.linspace(-1.0, 1.0, DIMENSION))
+    # Four steps; each rounds sums of thirty numbers of order one a few times.
+    np.testing.assert_allclose(position, outside(z), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(momentum, plain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(energy, other, rtol=1e-3, atol=1e-4)
 
 
 SD = jnp.logspace(-0.5, 0.5, 6)
