@@ -43,6 +43,8 @@ def methods(warmup: int, draws: int, names: list[str]) -> dict[str, object]:
     known = {
         "psmile": mirth.SMILE(**smile),
         "smile": mirth.SMILE(**smile, preconditioned=False),
+        "psmile-rank8": mirth.SMILE(**smile, noise_rank=8),
+        "psmile-rank32": mirth.SMILE(**smile, noise_rank=32),
         "psmile-quantiles": mirth.SMILE(**smile, step_size_rule="quantiles"),
         "psmile-mclachlan": mirth.SMILE(
             **(smile | {"n_warmup": warmup // 2, "n_thinning": 5}), integrator="mclachlan"

@@ -27,11 +27,22 @@ from mirth.samplers.integrators import SCHEMES, gradients_per_step
 from mirth.samplers.mclmc import MCLMC, MCLMCState
 from mirth.samplers.noise_scale import (
     NoiseScale,
+    centred,
     init_noise_scale,
     limits,
     noise_level,
     preconditioner,
     update_noise_scale,
+)
+from mirth.samplers.noise_sketch import (
+    LowRank,
+    NoiseSketch,
+    apply_low_rank,
+    init_noise_sketch,
+    merge_block,
+    update_noise_sketch,
+    whitened_level,
+    whitening,
 )
 from mirth.samplers.noisy_energy import STEP_SIZE_RULES, NoisyEnergy
 from mirth.samplers.released import (
@@ -64,10 +75,12 @@ __all__ = [
     "GradientMoments",
     "GuardDecision",
     "GuardState",
+    "LowRank",
     "MCLMCState",
     "MILETuner",
     "Moment",
     "NoiseScale",
+    "NoiseSketch",
     "NoisyEnergy",
     "Phase",
     "ReleasedGuard",
@@ -82,12 +95,19 @@ __all__ = [
     "ThreePhases",
     "Tuned",
     "TunerState",
+    "apply_low_rank",
+    "centred",
     "gradients_per_step",
     "init_noise_scale",
+    "init_noise_sketch",
     "limits",
+    "merge_block",
     "noise_level",
     "preconditioner",
     "released_preconditioner",
     "update_noise_scale",
+    "update_noise_sketch",
     "update_released_noise_scale",
+    "whitened_level",
+    "whitening",
 ]

@@ -36,6 +36,7 @@ from jaxtyping import Array, Float, PyTree
 from mirth.core.trees import tree_dot, tree_norm, tree_size
 from mirth.core.types import LogDensityFn
 from mirth.samplers.energy import Evaluated, value_and_grad
+from mirth.samplers.noise_sketch import LowRank, apply_low_rank
 
 _B = 0.1931833275037836
 SCHEMES: dict[str, tuple[float, ...]] = {
@@ -144,6 +145,7 @@ def integrate(
     gradient: PyTree,
     step_size: Float[Array, ""],
     scale: PyTree | Float[Array, ""],
+    whitening: LowRank | None = None,
 ) -> Integrated:
     r"""Integrate one step of the deterministic dynamics.
 
@@ -159,6 +161,8 @@ def integrate(
         Step size :math:`\epsilon`.
     scale : scalar or pytree like position
         Diagonal preconditioner s: the dynamics run on y = x / s.
+    whitening : LowRank, optional
+        A matrix W behind it: the dynamics run on z with x = s W z.
 
     Returns
     -------
@@ -172,11 +176,12 @@ def integrate(
     for i, coefficient in enumerate(coefficients):
         interval = coefficient * step_size
         if i % 2 == 0:
-            scaled = jax.tree.map(jnp.multiply, gradient, scale)
+            scaled = apply_low_rank(whitening, jax.tree.map(jnp.multiply, gradient, scale))
             momentum, change = update_velocity(momentum, scaled, interval)
             kinetic_change = kinetic_change + change
         else:
-            position = move(position, momentum, scale, interval)
+            along = apply_low_rank(whitening, momentum)
+            position = move(position, along, scale, interval)
             evaluated, gradient = value_and_grad(logdensity_fn, position)
     return Integrated(position, momentum, evaluated, gradient, kinetic_change)
 

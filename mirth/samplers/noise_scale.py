@@ -83,6 +83,37 @@ def update_noise_scale(state: NoiseScale, gradient: PyTree, memory: float = 100.
     )
 
 
+def centred(state: NoiseScale, gradient: PyTree, memory: float = 100.0) -> PyTree:
+    r"""Give the noise of a gradient: its distance from the running mean of those before.
+
+    .. math:: x = \sqrt{1 - \alpha}\, (g - m)
+
+    so that the mean of :math:`x^2` is the variance of :func:`update_noise_scale`.
+
+    Parameters
+    ----------
+    state : NoiseScale
+        Moments before the gradient.
+    gradient : pytree
+        Gradient of the log density of a batch.
+    memory : float, default=100
+        Gradients that the window of the moments holds.
+
+    Returns
+    -------
+    pytree
+        The noise; 0 for the first gradient.
+
+    Examples
+    --------
+    >>> state = update_noise_scale(init_noise_scale(jnp.zeros(1)), jnp.array([1.0]))
+    >>> centred(state, jnp.array([3.0])).round(4).tolist()  # 2 sqrt(1 / 2)
+    [1.4142]
+    """
+    alpha = jnp.maximum(1 / (state.num_seen + 1), 1 / memory)
+    return jax.tree.map(lambda g, m: jnp.sqrt(1 - alpha) * (g - m), gradient, state.mean)
+
+
 def preconditioner(state: NoiseScale, span: float = 100.0, least: float = 10.0) -> PyTree:
     r"""Give 1 / sigma, with sigma normalised to unit root mean square and clipped.
 

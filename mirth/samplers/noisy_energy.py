@@ -19,11 +19,22 @@ from mirth.samplers.energy_guard import EnergyGuard, GuardState
 from mirth.samplers.mclmc import normalise
 from mirth.samplers.noise_scale import (
     NoiseScale,
+    centred,
     init_noise_scale,
     limits,
     noise_level,
     preconditioner,
     update_noise_scale,
+)
+from mirth.samplers.noise_sketch import (
+    NoiseSketch,
+    block_length,
+    init_noise_sketch,
+    is_known,
+    merge_block,
+    update_noise_sketch,
+    whitened_level,
+    whitening,
 )
 from mirth.samplers.stochastic_mclmc import StochasticMCLMC, StochasticState
 from mirth.samplers.three_phases import ThreePhases
@@ -49,6 +60,8 @@ class NoisyEnergyState(NamedTuple):
         Noise of a coordinate's gradient where the dynamics run; 0 until it is known.
     energy_change : scalar
         Energy error of the last step that computed it; 0 if that step was undone.
+    sketch : NoiseSketch or None
+        Correlation of the gradient between parameters, if it is learnt.
     """
 
     tuner: TunerState
@@ -56,6 +69,7 @@ class NoisyEnergyState(NamedTuple):
     guard: GuardState
     noise_level: Float[Array, ""]
     energy_change: Float[Array, ""]
+    sketch: NoiseSketch | None = None
 
 
 class Probing(eqx.Module):
@@ -110,6 +124,15 @@ class NoisyEnergy(ThreePhases):
     L_factor : float, optional
         L in units of the length over which the noise forgets a direction; None leaves L
         to the kernel, which needs an array as L (``jnp.array(jnp.inf)``) if it is to change.
+    rank : int, default=0
+        Directions of correlated noise that the dynamics are whitened along
+        (:class:`~mirth.samplers.NoiseSketch`), each of which remembers ``noise_memory`` gradients;
+        0 learns and whitens none.
+
+    Raises
+    ------
+    ValueError
+        If a rank is given where nothing is preconditioned, or is negative.
 
     Examples
     --------
@@ -130,6 +153,13 @@ class NoisyEnergy(ThreePhases):
     probe_every: int = eqx.field(static=True)
     max_turn: float | None = None
     L_factor: float | None = None
+    rank: int = eqx.field(static=True, default=0)
+
+    def __check_init__(self) -> None:
+        if self.rank < 0 or (self.rank and not self.preconditioned):
+            raise ValueError(
+                f"rank={self.rank} needs preconditioned=True, and must not be negative."
+            )
 
     @property
     def every(self) -> int:
@@ -145,12 +175,17 @@ class NoisyEnergy(ThreePhases):
         tuner = self.tuner.with_settings(tuner, tuner.sampler.step_size, L)
         guard = self.guard or EnergyGuard()
         noise, zero = self._init_noise(position), jnp.zeros(())
-        return NoisyEnergyState(tuner, noise, guard.init(), zero, zero)
+        sketch = init_noise_sketch(position, self.rank) if self.rank else None
+        return NoisyEnergyState(tuner, noise, guard.init(), zero, zero, sketch)
 
     def sampler(self, state: Any, moment: Moment) -> Probing:
         """Give the kernel with its present numbers."""
         step_size, L = self._bounded(state)
         sampler = eqx.tree_at(lambda s: (s.step_size, s.L), state.tuner.sampler, (step_size, L))
+        if state.sketch is not None:
+            sampler = eqx.tree_at(
+                lambda s: s.whitening, sampler, whitening(state.sketch), is_leaf=lambda x: x is None
+            )
         return Probing(sampler, jnp.asarray(moment.num_steps % self.every == 0))
 
     def learn(
@@ -165,7 +200,7 @@ class NoisyEnergy(ThreePhases):
         )
         learns = is_learning & ((is_probe & ~is_reset) | info.is_divergent)
         tuner = self._tuned(state.tuner, after, info, learns, factor, moment)
-        noise, level = state.noise, state.noise_level
+        noise, level, sketch = state.noise, state.noise_level, state.sketch
         if self.preconditioned or self.max_turn is not None or self.L_factor is not None:
             scale = tuner.sampler.scale
             noise, scale, level = jax.lax.cond(
@@ -175,12 +210,16 @@ class NoisyEnergy(ThreePhases):
             )
             sampler = eqx.tree_at(lambda s: s.scale, tuner.sampler, scale)
             tuner = tuner._replace(sampler=sampler)
+        if sketch is not None:
+            learns_noise = is_learning & ~info.is_divergent
+            seen = scale * centred(state.noise, after.gradient, self.noise_memory)
+            sketch, level = self._learnt_sketch(sketch, seen, level, learns_noise, moment)
         # Kept until the next one: so every draw has an energy error, and the mean square over all
         # steps is that over the steps that computed it.
         found = jnp.where(is_reset, 0.0, info.energy_change)
         energy_change = jnp.where(is_asked, found, state.energy_change)
         info = info._replace(logdensity=after.logdensity, energy_change=energy_change)
-        return NoisyEnergyState(tuner, noise, guard, level, energy_change), after, info
+        return NoisyEnergyState(tuner, noise, guard, level, energy_change, sketch), after, info
 
     def _is_learning(self, moment: Moment) -> Bool[Array, ""]:
         """Learn in the warm-up only."""
@@ -196,6 +235,26 @@ class NoisyEnergy(ThreePhases):
         noise = update_noise_scale(noise, gradient, self.noise_memory)
         scale = preconditioner(noise) if self.preconditioned else scale
         return noise, scale, noise_level(noise, scale)
+
+    def _learnt_sketch(
+        self,
+        sketch: NoiseSketch,
+        noise: Array,
+        level: Float[Array, ""],
+        learns: Bool[Array, ""],
+        moment: Moment,
+    ) -> tuple[NoiseSketch, Float[Array, ""]]:
+        """Learn the correlation from the noise of a gradient; give the level that is left."""
+        sketch = jax.lax.cond(learns, lambda: update_noise_sketch(sketch, noise), lambda: sketch)
+        # By the number of the step, which is that of all chains: where they are one vectorised
+        # program, a condition of each chain would pay for the end of a block in every step.
+        ends = (moment.step + 1) % block_length(self.rank) == 0
+        memory = self.noise_memory * self.rank
+        sketch = jax.lax.cond(
+            moment.is_tuning & ends, lambda: merge_block(sketch, memory), lambda: sketch
+        )
+        is_new = moment.is_tuning & is_known(sketch)
+        return sketch, jnp.where(is_new, whitened_level(sketch, whitening(sketch)), level)
 
     def _bounded(self, state: Any) -> tuple[Any, Any]:
         """Give the step size within its bound, and L; of one chain or of all."""

@@ -137,6 +137,11 @@ class ReleasedNoisyEnergy(NoisyEnergy):
         As for :class:`NoisyEnergy`; the rule is "quantiles" or "fixed", the guard a
         :class:`ReleasedGuard`.
 
+    Raises
+    ------
+    ValueError
+        If a rank is given: the released code whitens nothing.
+
     Examples
     --------
     >>> from mirth.samplers import MILETuner, StochasticMCLMC
@@ -145,6 +150,10 @@ class ReleasedNoisyEnergy(NoisyEnergy):
     >>> ReleasedNoisyEnergy(kernel, 100, tuner, rule, guard, True, 100.0, 1).every
     1
     """
+
+    def __check_init__(self) -> None:
+        if self.rank:
+            raise ValueError(f"The released code whitens nothing; leave out rank={self.rank}.")
 
     def _is_learning(self, moment: Moment) -> Bool[Array, ""]:
         return jnp.array(True)

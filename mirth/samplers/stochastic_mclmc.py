@@ -34,6 +34,7 @@ from mirth.samplers.adaptation import StepInfo
 from mirth.samplers.energy import Evaluated, evaluate, logdensity_change, value_and_grad
 from mirth.samplers.integrators import SCHEMES, integrate, move, spread_scale, update_velocity
 from mirth.samplers.mclmc import check_settings, normalise, refresh_momentum, start
+from mirth.samplers.noise_sketch import LowRank, apply_low_rank
 
 STOCHASTIC_SCHEMES: dict[str, int] = {"leapfrog": 1, "mclachlan": 2, "velocity": 3, "stale": 2}
 """Gradients of a step, by scheme."""
@@ -81,6 +82,9 @@ class StochasticMCLMC(eqx.Module):
         Diagonal preconditioner: the dynamics run on position / scale.
     integrator : {"leapfrog", "mclachlan", "velocity", "stale"}, default="leapfrog"
         Scheme, see the table of the module.
+    whitening : LowRank, optional
+        A symmetric matrix W behind the scale, for noise that is correlated: the dynamics run on z
+        with position = scale * W z. None is the identity, and costs nothing.
 
     Raises
     ------
@@ -109,6 +113,7 @@ class StochasticMCLMC(eqx.Module):
     scale: PyTree
     integrator: str = eqx.field(static=True)
     is_refreshed: bool = eqx.field(static=True)
+    whitening: LowRank | None
 
     def __init__(
         self,
@@ -116,6 +121,7 @@ class StochasticMCLMC(eqx.Module):
         L: float | Float[Array, ""] = math.inf,
         scale: PyTree = 1.0,
         integrator: str = "leapfrog",
+        whitening: LowRank | None = None,
     ):
         check_settings(integrator, STOCHASTIC_SCHEMES, step_size=step_size, L=L)
         self.step_size = jnp.asarray(step_size, dtype=float)
@@ -123,6 +129,7 @@ class StochasticMCLMC(eqx.Module):
         self.scale = jax.tree.map(lambda s: jnp.asarray(s, dtype=float), scale)
         self.integrator = integrator
         self.is_refreshed = not (isinstance(L, int | float) and math.isinf(L))
+        self.whitening = whitening
 
     @property
     def gradients_per_step(self) -> int:
@@ -203,6 +210,7 @@ class StochasticMCLMC(eqx.Module):
             gradient,
             self.step_size,
             self.scale,
+            self.whitening,
         )
         proposal = StochasticState(position, momentum, last.logdensity, gradient)
         return proposal, kinetic_change - logdensity_change(first, last)
@@ -221,10 +229,11 @@ class StochasticMCLMC(eqx.Module):
         for i, coefficient in enumerate(SCHEMES[self.integrator]):
             interval = coefficient * self.step_size
             if i % 2 == 0:
-                position = move(position, momentum, scale, interval)
+                along = apply_low_rank(self.whitening, momentum)
+                position = move(position, along, scale, interval)
             else:
                 gradient = jax.grad(logdensity_fn)(position)
-                scaled = jax.tree.map(jnp.multiply, gradient, scale)
+                scaled = apply_low_rank(self.whitening, jax.tree.map(jnp.multiply, gradient, scale))
                 momentum, change = update_velocity(momentum, scaled, interval)
                 kinetic_change = kinetic_change + change
 

@@ -66,6 +66,10 @@ ROWS = {
     # At most two batches of rows: the choice follows from the data alone.
     "auto": Row(gradients=2, notes=1),
     "psmile": Row(gradients=1, fields=PROBING),
+    # Long enough that two blocks of gradients have been seen.
+    "psmile, whitened": Row(
+        make=mirth.SMILE, gradients=1, fields=PROBING | {"noise_rank": 3}, n_warmup=72
+    ),
     "smile": Row(gradients=1, fields=PROBING),
     "psmile-naive": Row(gradients=1, fields=PROBING),
     "smile-naive": Row(gradients=1, fields=PROBING),
@@ -201,7 +205,7 @@ class Stop(mirth.Monitor):
         self._stop(report.phase == "sampling")
 
 
-@rows("mile", "psmile", "adaptive-sghmc", "csgld")
+@rows("mile", "psmile", "psmile, whitened", "adaptive-sghmc", "csgld")
 def test_a_stopped_run_goes_on_to_the_same_draws(
     name: str, infer: Any, base: Posterior, tmp_path: Path
 ) -> None:

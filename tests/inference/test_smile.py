@@ -16,8 +16,9 @@ from mirth.core.keys import Purpose
 from mirth.core.random import fold_in
 from mirth.inference import METHODS, Placement, Posterior, resolve_method
 from mirth.inference.chains.chains import Chains
+from mirth.inference.run.memory import estimate_memory
 from mirth.inference.run.reviews import Reviews
-from mirth.samplers import Moment
+from mirth.samplers import Moment, noise_level, whitened_level
 from tests.cases import slow_but
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -71,6 +72,8 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "beta": (0.5, QUANTILES),
     "preconditioned": (False, {}),
     "noise_memory": (5.0, {}),
+    # Two blocks of 32 gradients before anything is whitened.
+    "noise_rank": (3, {"n_warmup": 80}),
     "refreshed": (False, {}),
     "L": (1.0, {}),
     "L_factor": (0.1, {}),
@@ -207,6 +210,8 @@ def test_names() -> None:
         ("L", "long", TypeError),
         ("integrator", "leap", ValueError),
         ("probe_every", 0, ValueError),
+        ("noise_rank", -1, ValueError),
+        ("noise_rank", 1.5, TypeError),
         ("guarded", 1.5, TypeError),
         ("published", "yes", TypeError),
         ("start", "ensemble", TypeError),
@@ -226,6 +231,65 @@ def test_quantiles_need_the_guard() -> None:
 def test_the_released_rule_needs_its_scheme() -> None:
     with pytest.raises(ValueError, match="leave out integrator='velocity'"):
         mirth.SMILE(published=True, integrator="velocity")
+
+
+@pytest.mark.parametrize("settings", [{"preconditioned": False}, {"published": True}])
+def test_a_rank_needs_a_scale(settings: dict[str, Any]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(ValueError, match=f"{name}={value} .* leave out noise_rank=8"):
+        mirth.SMILE(noise_rank=8, **settings)
+
+
+def test_a_rank_is_less_than_the_parameters(model: mirth.Model, data: mirth.Dataset) -> None:
+    """It says so before anything is optimised."""
+    method = mirth.SMILE(**(BASE | {"noise_rank": 18}))
+    with pytest.raises(ValueError, match="noise_rank=18 must be less than .* parameters, 18"):
+        mirth.infer(model, data, method, num_chains=1)
+
+
+def test_the_rank_reaches_the_chains_and_their_memory(
+    model: mirth.Model, data: mirth.Dataset
+) -> None:
+    """Two vectors for each direction, in the state and in the estimate of a run; none for 0."""
+    plain, whitened = (chains_of(model, data, noise_rank=rank) for rank in (0, 3))
+    bytes_of = []
+    for chains in (plain, whitened):
+        shapes = jax.eval_shape(chains.adaptation.init, chains.programs.vector)
+        state = sum(leaf.size * 4 for leaf in jax.tree.leaves(shapes))
+        need = estimate_memory(chains.recipe, chains.problem).device["states of the chains"]
+        bytes_of.append((state, need))
+    (state, need), (larger, needed) = bytes_of
+    # Two vectors of 18 numbers for each, its variance, and four numbers.
+    added = (3 * (2 * 18 + 1) + 4) * 4
+    assert larger - state == added
+    assert needed - need == 2 * added  # one chain, and a working copy
+    assert plain.init().adapted.sketch is None
+
+
+def test_whitened_chains_are_bounded_by_the_noise_that_is_left(
+    model: mirth.Model, data: mirth.Dataset
+) -> None:
+    """Step bound and L follow from the noise in the coordinates where the dynamics run."""
+    chains = chains_of(model, data, noise_rank=3)
+    step, moment = jax.jit(chains.programs.step), Moment(0, 0, True, False, 0)
+    shared = chains.shared._replace(is_tuning=jax.numpy.array(True))
+    chain = jax.tree.map(lambda leaf: leaf[0], chains.init())
+    for i in range(96):
+        chain, _ = step(jax.random.key(i), chain, i, shared)
+    adapted, sketch = chain.adapted, chain.adapted.sketch
+    assert int(sketch.num_blocks) == 3
+    sampler = chains.adaptation.sampler(adapted, moment).kernel
+    left = whitened_level(sketch, sampler.whitening)
+    assert float(adapted.noise_level) == pytest.approx(float(left), rel=1e-6)
+    assert left < 0.9 * noise_level(adapted.noise, sampler.scale)  # 18 parameters of one network
+    num_params = chains.num_params
+    assert float(sampler.step_size) <= 0.15 * np.sqrt(num_params) / left * (1 + 1e-6)
+    expected = 2 * num_params / (float(sampler.step_size) * float(left) ** 2)
+    assert float(sampler.L) == pytest.approx(expected, rel=1e-5)
+    # Frozen with everything else.
+    after, _ = step(jax.random.key(0), chain, 127, chains.shared)
+    jax.tree.map(np.testing.assert_array_equal, after.adapted.sketch, sketch)
+    assert after.adapted.noise_level == adapted.noise_level
 
 
 def chains_of(

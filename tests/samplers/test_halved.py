@@ -35,11 +35,13 @@ def states_of(adaptation: Adaptation) -> Any:
     return jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * CHAINS), one)
 
 
-def noisy(L: Any = None, max_turn: float | None = 0.2, step_size: float = 0.4) -> NoisyEnergy:
+def noisy(
+    L: Any = None, max_turn: float | None = 0.2, step_size: float = 0.4, rank: int = 0
+) -> NoisyEnergy:
     kernel = StochasticMCLMC(step_size, jnp.array(jnp.inf) if L is None else L)
     factor = 1.0 if L is None else None
     return NoisyEnergy(
-        kernel, 100, TUNER, "energy", EnergyGuard(), True, 100.0, 10, max_turn, factor
+        kernel, 100, TUNER, "energy", EnergyGuard(), True, 100.0, 10, max_turn, factor, rank
     )
 
 
@@ -62,10 +64,11 @@ def test_three_phases() -> None:
 
 
 @pytest.mark.parametrize("max_turn", [None, 0.2])
+@pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("L", [None, 3.0])
-def test_noisy_energy(L: float | None, max_turn: float | None) -> None:
+def test_noisy_energy(L: float | None, rank: int, max_turn: float | None) -> None:
     """The noise of the second chain bounds its step, and gives L where that is learnt."""
-    adaptation = noisy(L, max_turn)
+    adaptation = noisy(L, max_turn, rank=rank)
     states = states_of(adaptation)._replace(noise_level=np.array([0.5, 20.0, 0.0], np.float32))
     if max_turn is not None:
         assert adaptation.tuned(states).step_size[1] == pytest.approx(0.04)

@@ -31,6 +31,7 @@ from mirth.samplers import (
     SGHMC,
     SGLD,
     STOCHASTIC_SCHEMES,
+    LowRank,
     StochasticMCLMC,
 )
 
@@ -68,6 +69,8 @@ class Row:
         Whether these have length 1, always; else they are Normal numbers.
     settled : callable
         Gives the kernel that samples after the warm-up.
+    parts : dict of callables
+        Arguments that follow from the position: each gives one from it.
     """
 
     kernel: type
@@ -82,6 +85,7 @@ class Row:
     redrawn: tuple[str, ...] = ("momentum",)
     is_unit: bool = False
     settled: Callable[[Any], Any] = lambda kernel: kernel
+    parts: dict[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
 
     def make(self, position: Any, **numbers: Any) -> Any:
         """Make the kernel, with a number for each coordinate where that is possible."""
@@ -90,7 +94,8 @@ class Row:
         spread = np.linspace(0.8, 1.2, flat.size, dtype=np.float32)
         for name in self.like_position:
             numbers[name] = unravel(numbers[name] * spread)
-        return self.kernel(**self.settings, **numbers)
+        parts = {name: make(position) for name, make in self.parts.items()}
+        return self.kernel(**self.settings, **numbers, **parts)
 
 
 def of_langevin(kernel: SGLD, sd: Any) -> Any:
@@ -99,6 +104,14 @@ def of_langevin(kernel: SGLD, sd: Any) -> Any:
 
 def of_hamiltonian(kernel: SGHMC, sd: Any) -> Any:
     return sd**2 / (1 - kernel.step_size**2 / (2 * sd**2 * (2 - kernel.friction)))
+
+
+def two_directions(position: Any) -> LowRank:
+    """Half as long along one direction, a fifth longer along another."""
+    flat, unravel = ravel_pytree(position)
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(flat.size, 2)))[0].T
+    directions = jax.vmap(unravel)(jnp.asarray(axes, jnp.float32))
+    return LowRank(directions, jnp.array([-0.5, 0.2]))
 
 
 # Bias of the microcanonical schemes: a momentum of length 1 moves d = 6 coordinates of sd s >= 0.5
@@ -124,6 +137,14 @@ ROWS = {
         kernel=StochasticMCLMC,
         **MICROCANONICAL | {"numbers": {"step_size": 0.3, "scale": 1.0}, "noise": 3.0},
     ),
+    # A factor of 1.2 beside the scale makes steps longer, and the bias 1.44 times as large.
+    **{
+        f"stochastic mclmc, {scheme}, whitened": Row(
+            kernel=StochasticMCLMC, settings={"integrator": scheme},
+            **MICROCANONICAL | {"thin": 10, "bias": 0.045}, parts={"whitening": two_directions},
+        )
+        for scheme in ("leapfrog", "velocity")
+    },
     # The last three coordinates have the curvature 4 at their mode: step_size * 4 / 2 = 4 %.
     "sgld": Row(
         kernel=SGLD, numbers={"step_size": 0.02, "temperature": 1.0}, evaluated="origin",
@@ -181,7 +202,7 @@ def test_every_kernel_and_every_argument_has_a_row() -> None:
     assert kernels == {row.kernel for row in ROWS.values()}
     for kernel in kernels:
         rows = [row for row in ROWS.values() if row.kernel is kernel]
-        given = {name for row in rows for name in row.settings | row.numbers}
+        given = {name for row in rows for name in row.settings | row.numbers | row.parts}
         assert given == set(inspect.signature(kernel).parameters), kernel
 
 

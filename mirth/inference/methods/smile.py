@@ -94,6 +94,10 @@ class SMILE(Configurable):
         Let the noise scale precondition the dynamics.
     noise_memory : float, default=100
         Gradients that the noise scale remembers.
+    noise_rank : int, default=0
+        Directions along which noise that is correlated between parameters is whitened, too
+        (:class:`~mirth.samplers.NoiseSketch`); each costs two vectors of memory and remembers
+        ``noise_memory`` gradients. 0 knows of each parameter's noise alone.
     refreshed : bool, default=True
         Refresh the momentum in all directions alike; False leaves it to the noise of the
         gradients, as the paper does.
@@ -159,6 +163,7 @@ class SMILE(Configurable):
         "energy_variance_start": POSITIVE,
         "energy_variance_end": POSITIVE,
         "noise_memory": Range(low=1, low_open=True),
+        "noise_rank": NATURAL,
         "probe_every": COUNT,
         **EnergyGuard.RANGES,
     }
@@ -178,6 +183,7 @@ class SMILE(Configurable):
     beta: float = 0.01
     preconditioned: bool = True
     noise_memory: float = 100.0
+    noise_rank: int = 0
     refreshed: bool = True
     L: float | None = None
     L_factor: float = 1.0
@@ -205,6 +211,11 @@ class SMILE(Configurable):
         if self.L is not None and (self.published or not self.refreshed):
             why = "published=True" if self.published else "refreshed=False"
             raise ValueError(f"{why} has no decoherence length; leave out L={self.L!r}.")
+        if self.noise_rank and (self.published or not self.preconditioned):
+            why = "published=True" if self.published else "preconditioned=False"
+            raise ValueError(
+                f"{why} does not whiten the noise; leave out noise_rank={self.noise_rank!r}."
+            )
         if self.published and self.integrator not in ("leapfrog", "stale"):
             raise ValueError(
                 f"published=True has the integrator 'stale'; leave out integrator="
@@ -219,6 +230,11 @@ class SMILE(Configurable):
             raise ValueError(
                 f"batch_order={self.batch_order!r} needs data in memory; a stream gives its "
                 "batches in an order of its own."
+            )
+        if self.noise_rank >= problem.num_params:
+            raise ValueError(
+                f"noise_rank={self.noise_rank!r} must be less than the number of parameters, "
+                f"{problem.num_params}."
             )
         tuner = MILETuner(
             num_steps=self.n_warmup,
@@ -248,6 +264,7 @@ class SMILE(Configurable):
             probe_every=self.probe_every,
             max_turn=None if self.published or rule == "fixed" else self.max_turn,
             L_factor=self.L_factor if learns_L else None,
+            rank=self.noise_rank,
         )
         return Recipe(
             adaptation=adaptation,
