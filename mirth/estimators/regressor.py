@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from mirth.core.validation import check_int
 from mirth.estimators._base import BaseBNN
+from mirth.estimators._resolution import find_grids, rounded
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
 from mirth.inference import MILE, Monitor
 from mirth.model import Likelihood, Prior
@@ -140,6 +141,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         n_members: int = 10,
         validation_fraction: float = 0.1,
         normalize_y: bool = True,
+        resolution: Any = "auto",
         random_state: Any = None,
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
@@ -156,6 +158,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.n_members = n_members
         self.validation_fraction = validation_fraction
         self.normalize_y = normalize_y
+        self.resolution = resolution
         self.random_state = random_state
         self.verbose = verbose
         self.run_directory = run_directory
@@ -189,9 +192,13 @@ class BNNRegressor(RegressorMixin, BaseBNN):
             )
         check_varies(y)
         likelihood = resolve_likelihood(self.likelihood, y.shape[1:])
-        likelihood.check_targets(y)
+        grids = find_grids(self.resolution, likelihood, y)
+        rounded(likelihood, grids).check_targets(y)
         scalings = likelihood.scalings if self.normalize_y else ["none"] * len(likelihood.scalings)
         self.y_scaler_ = fit_scaling(scalings, y, sample_weight)
+        likelihood = rounded(likelihood, grids, self.y_scaler_)
+        steps = [grid and grid.step for grid in grids]
+        self.resolution_ = steps if y.ndim == 2 else steps[0]
         return self._fit(X, self._scaled_target(y), likelihood, sample_weight)
 
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from mirth.model import Model, NumericLikelihood, SeveralTargets
 from mirth.prediction import crps, mixture
 from mirth.prediction.blocks import DEFAULT_BUFFER_BYTES, prepare_blocks
 from mirth.prediction.checks import check_levels, check_target, check_units, check_values
+from mirth.prediction.units import original_values
 
 Rows = Float[np.ndarray, " data"]
 PerTarget = Float[np.ndarray, "data *targets"]  # (rows,), or (rows, targets)
@@ -34,7 +35,7 @@ class Predictive:
 
     Where the likelihood has T targets, results have a last axis of length T and tell of each target
     alone; only :meth:`log_prob`, :meth:`log_prob_per_draw` and :meth:`sample` are joint. Quantiles
-    of counts are whole numbers: the smallest ones that reach the level.
+    of counts and rounded values are such values: the smallest ones that reach the level.
 
     Parameters
     ----------
@@ -231,7 +232,7 @@ class Predictive:
             for k, level in enumerate(values.flat):
                 scaled = mixture.mixture_quantile(likelihood, outputs, float(level))
                 result[(rows, k, *target)] = np.asarray(scaled)[: rows.stop - rows.start]
-        result = self._shift + self._scale * result
+        result = self._values(result)
         return result if values.ndim else result[:, 0]
 
     def interval(self, confidence_level: float | Sequence[float] | np.ndarray = 0.9) -> np.ndarray:
@@ -313,7 +314,7 @@ class Predictive:
         """
         seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
         values = mixture.sample(self._blocks, check_int("n", n, minimum=1), seed)
-        return self._shift + self._scale * values
+        return self._values(values)
 
     def sample_per_draw(
         self, *, seed: int | None = None
@@ -332,7 +333,7 @@ class Predictive:
         """
         seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
         values = mixture.sample_per_draw(self._blocks, seed)
-        values = self._shift + self._scale * values
+        values = self._values(values)
         return values.reshape(*self._shape, *values.shape[1:])
 
     def crps(self, y: Any, *, max_components: int = 2000) -> PerTarget:
@@ -342,8 +343,8 @@ class Predictive:
                   = \mathbb E|X - y| - \tfrac12 \mathbb E|X - X'|
 
         with X and X' independent from the mixture: of Normals in closed form [1]_, else the
-        integral by adaptive quadrature, of counts a sum (where they spread over more than 512, by
-        every k-th term). Without closed form the work is some 50 to 500 evaluations of the
+        integral by adaptive quadrature, of counts and rounded values a sum (over more than 512 of
+        them, by every k-th term). Without closed form the work is some 50 to 500 evaluations of the
         distribution function for each draw and row.
 
         Parameters
@@ -381,6 +382,11 @@ class Predictive:
             marginals = self._blocks.likelihood.marginals(outputs)
             for target, marginal in zip(np.ndindex(self._targets), marginals, strict=True):
                 yield rows, target, *marginal
+
+    def _values(self, scaled: np.ndarray) -> np.ndarray:
+        """Possible values of the targets in original units."""
+        lattices = self._blocks.likelihood.lattices
+        return original_values(scaled, lattices, self._shift, self._scale)
 
     @cached_property
     def _moments(self) -> Float[np.ndarray, "3 data *targets"]:
