@@ -74,6 +74,13 @@ def fit(
         str | None,
         typer.Option(help="Distribution, such as normal, poisson, ordinal.", show_default=False),
     ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Step that a number is rounded to, or none; by default found from the values.",
+            show_default=False,
+        ),
+    ] = None,
     bias_check: Annotated[
         bool, typer.Option("--bias-check", help="See if the chains' steps were too long.")
     ] = False,
@@ -84,6 +91,8 @@ def fit(
         from mirth.experiments import fit_table
 
         more: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
+        if resolution is not None:
+            more["resolution"] = _step(resolution)
         fit_table(
             data,
             target,
@@ -135,6 +144,15 @@ def main() -> None:
     configure_cpu_devices()
     keep_compiled_programs()
     app()
+
+
+def _step(text: str) -> float | str | None:
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--resolution {text!r} must be a number, auto or none.") from None
 
 
 def _sizes(text: str) -> tuple[int, ...]:

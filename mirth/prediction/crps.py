@@ -3,8 +3,8 @@ r"""Continuous ranked probability score of a mixture.
 .. math:: \mathrm{CRPS}(F, y) = \int (F(z) - 1\{z \ge y\})^2 dz
           = \mathbb E|X - y| - \tfrac12 \mathbb E|X - X'|
 
-with X and X' independent from F. The integral is for any mixture; of counts and rounded values it is a sum. Both
-expectations of a mixture of S Normals are sums of
+with X and X' independent from F. The integral is for any mixture; of counts and rounded values it
+is a sum. Both expectations of a mixture of S Normals are sums of
 
 .. math:: A(m, s) = \mathbb E|m + s Z| = m (2 \Phi(m/s) - 1) + 2 s \varphi(m/s),
 

@@ -287,8 +287,7 @@ class Predictive:
         ValueError
             If ``y`` has another shape or is NaN.
         """
-        values = mixture.log_prob_per_draw(self._blocks, self._check_target(y))
-        values -= self._log_unit
+        values = mixture.log_prob_per_draw(self._blocks, self._check_target(y)) - self._log_unit
         return values.reshape(*self._shape, -1)
 
     def sample(
@@ -384,9 +383,7 @@ class Predictive:
                 yield rows, target, *marginal
 
     def _values(self, scaled: np.ndarray) -> np.ndarray:
-        """Possible values of the targets in original units."""
-        lattices = self._blocks.likelihood.lattices
-        return original_values(scaled, lattices, self._shift, self._scale)
+        return original_values(scaled, self._blocks.likelihood, self._shift, self._scale)
 
     @cached_property
     def _moments(self) -> Float[np.ndarray, "3 data *targets"]:
@@ -400,5 +397,4 @@ class Predictive:
 
     def _check_target(self, y: Any) -> PerTarget:
         """Check targets of all rows and bring them to the units of the network."""
-        values = check_target(y, self._blocks.num_rows, self._targets)
-        return (values - self._shift) / self._scale
+        return (check_target(y, self._blocks.num_rows, self._targets) - self._shift) / self._scale

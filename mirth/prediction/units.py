@@ -36,7 +36,7 @@ def original_lattice(
 
 def original_values(
     values: np.ndarray,
-    lattices: list[tuple[float, float] | None],
+    likelihood: Any,
     shift: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
@@ -49,8 +49,8 @@ def original_values(
     ----------
     values : array of shape (..., *targets)
         In units of the network.
-    lattices : list of (float, float) or None
-        Lattice of each target in these units.
+    likelihood : NumericLikelihood or SeveralTargets
+        Likelihood of the targets, which knows their lattices in these units.
     shift, scale : array of shape targets
         Units of the targets.
 
@@ -60,12 +60,13 @@ def original_values(
 
     Examples
     --------
-    >>> shift, scale = np.array(2.1), np.array(0.7)
-    >>> original_values(np.array([0.9 / 0.7 + 1e-7]), [(-1.1 / 0.7, 1 / 0.7)], shift, scale)
+    >>> from mirth.model import Normal, Rounded
+    >>> ratings = Rounded(Normal(), resolution=1 / 0.7, origin=-1.1 / 0.7)
+    >>> original_values(np.array([0.9 / 0.7 + 1e-7]), ratings, np.array(2.1), np.array(0.7))
     array([3.])
     """
     result: np.ndarray = shift + scale * values
-    for target, lattice in zip(np.ndindex(shift.shape), lattices, strict=True):
+    for target, lattice in zip(np.ndindex(shift.shape), likelihood.lattices, strict=True):
         found = original_lattice(lattice, float(shift[target]), float(scale[target]))
         if found:
             origin, step = found

@@ -23,6 +23,7 @@ from mirth.inference import Posterior
 from mirth.prediction import make_predictive
 from mirth.prediction.checks import check_levels, check_units
 from mirth.prediction.mixture import mixture_quantile
+from mirth.prediction.units import original_lattice
 from mirth.results._checks import check_posterior
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -207,7 +208,16 @@ def summarize_target(
     )
     at, unit = (jnp.asarray(number.reshape(shape), jnp.float32) for number in (shift, scale))
     found = {"mean": at + unit * mean, "std": unit * std}
-    return found | ({"quantiles": at + unit * quantiles} if levels else {})
+    if not levels:
+        return found
+    values = at + unit * quantiles
+    units = zip(likelihood.lattices, shift.ravel(), scale.ravel(), strict=True)
+    for k, lattice in enumerate(original_lattice(*unit) for unit in units):
+        if lattice:  # 3, and not 2.9999998
+            own = (..., k) if shape else ...
+            steps = jnp.round((values[own] - lattice[0]) / lattice[1])
+            values = values.at[own].set(lattice[0] + lattice[1] * steps)
+    return found | {"quantiles": values}
 
 
 def _summarize_one(

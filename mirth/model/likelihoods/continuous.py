@@ -102,9 +102,7 @@ class StudentT(WithCells):
         return on_host(scipy.special.stdtr, self.degrees(outputs), z)
 
     def standard_log_mean(self, z: Rows, half: Rows, outputs: Outputs) -> Rows:
-        return smooth_log_mean(
-            lambda at: self.standard_log_prob(at, outputs), z, half, _NODES
-        )
+        return smooth_log_mean(lambda at: self.standard_log_prob(at, outputs), z, half, _NODES)
 
 
 def _log_gamma_ratio(x: Rows) -> Rows:

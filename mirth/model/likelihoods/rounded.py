@@ -16,6 +16,7 @@ from mirth.model.likelihoods.base import NumericLikelihood, Outputs, Rows, Scali
 _SAME = 0.01  # values closer than this share of a step are equal: float32 is finer
 _REACH = 5  # steps to either side of the mean whose cells are looked at
 _PARTS = 3  # of a cell
+LEAST_SCALE = 0.25
 ROUNDABLE = "Normal, HomoscedasticNormal, StudentT, Laplace or LogNormal"
 
 
@@ -48,7 +49,9 @@ class Rounded(NumericLikelihood):
     that of the latent value). :attr:`latent` has those of the latent one.
 
     The scale of the noise is at least ``least_scale`` w, in units of the logarithm for a
-    LogNormal. So the probability of the neighbours of a value is never forgotten.
+    LogNormal: with a quarter of a step, a Normal in the middle of a cell leaves 2 % to each side,
+    so being wrong by one value is never out of the question. Moments, and the cells of a StudentT,
+    are computed by rules that need it.
 
     Parameters
     ----------
@@ -60,7 +63,7 @@ class Rounded(NumericLikelihood):
     origin : float, default=0.0
         A value that can be recorded, in the same units.
     least_scale : float, default=0.25
-        Smallest scale of the noise in steps.
+        Smallest scale of the noise in steps, at least 0.25.
 
     Raises
     ------
@@ -88,7 +91,7 @@ class Rounded(NumericLikelihood):
     likelihood: NumericLikelihood
     resolution: float = dataclasses.field(kw_only=True)
     origin: float = dataclasses.field(default=0.0, kw_only=True)
-    least_scale: float = dataclasses.field(default=0.25, kw_only=True)
+    least_scale: float = dataclasses.field(default=LEAST_SCALE, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.likelihood, Roundable):
@@ -97,7 +100,7 @@ class Rounded(NumericLikelihood):
             )
         check_real("resolution", self.resolution, low=0.0, low_open=True)
         check_real("origin", self.origin)
-        check_real("least_scale", self.least_scale, low=0.0)
+        check_real("least_scale", self.least_scale, low=LEAST_SCALE)
 
     @property
     def latent(self) -> NumericLikelihood:

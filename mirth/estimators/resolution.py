@@ -146,30 +146,53 @@ def find_grids(resolution: Any, likelihood: Any, y: np.ndarray) -> list[Grid | N
     return found
 
 
-def _find_grid(resolution: Any, likelihood: Any, y: np.ndarray) -> Grid | None:
-    """Resolve the parameter for one target."""
-    is_number = isinstance(resolution, numbers.Real) and not isinstance(resolution, bool)
-    if not (is_number or resolution is None or resolution == "auto"):
+def check_resolution(resolution: Any) -> None:
+    """Check what is given for one target.
+
+    Parameters
+    ----------
+    resolution : any
+        What should be "auto", a number or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is something else, or not positive.
+
+    Examples
+    --------
+    >>> check_resolution(0.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: resolution=0.0 must be a positive number in the units of y; None switches the ...
+    """
+    if resolution is None or (isinstance(resolution, str) and resolution == "auto"):
+        return
+    if not isinstance(resolution, numbers.Real) or isinstance(resolution, bool | np.bool_):
         raise TypeError(
             f'resolution={resolution!r} must be "auto", a number in the units of y, or None.'
         )
+    if not 0 < float(resolution) < np.inf:
+        raise ValueError(
+            f"resolution={resolution!r} must be a positive number in the units of y; None switches "
+            "the rounding off."
+        )
+
+
+def _find_grid(resolution: Any, likelihood: Any, y: np.ndarray) -> Grid | None:
+    """Resolve the parameter for one target."""
+    check_resolution(resolution)
+    is_roundable = isinstance(likelihood, Roundable)
     if resolution is None:
         return None
-    is_roundable = isinstance(likelihood, Roundable)
-    if not is_number:
+    if isinstance(resolution, str):
         return detect_grid(y) if is_roundable else None
-    step = float(resolution)
-    if not 0 < step < np.inf:
-        raise ValueError(
-            f"resolution={resolution!r} must be positive, in the units of y; None switches the "
-            "rounding off."
-        )
     if not is_roundable:
         raise ValueError(
             f"resolution={resolution!r} is for a likelihood of rounded real numbers, {ROUNDABLE}, "
             f"but the target has {likelihood!r}; leave resolution out, or choose one of those."
         )
-    return grid_of_step(y, step)
+    return grid_of_step(y, float(resolution))
 
 
 def rounded(
@@ -211,9 +234,7 @@ def _one(
 ) -> NumericLikelihood:
     if grid is None:
         return likelihood
-    return Rounded(
-        likelihood, resolution=grid.step / scale, origin=(grid.origin - shift) / scale
-    )
+    return Rounded(likelihood, resolution=grid.step / scale, origin=(grid.origin - shift) / scale)
 
 
 def note(resolution: Any) -> tuple[str, ...]:
