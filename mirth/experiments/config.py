@@ -122,7 +122,7 @@ class ModelSection(Section):
     )
     normalize_y: bool = config_field(BNNRegressor, "normalize_y")
     resolution: Any = Field(
-        "auto",
+        default="auto",
         description=parameters(BNNRegressor)["resolution"].text,
         json_schema_extra={"type": ["number", "string", "null"]},
     )

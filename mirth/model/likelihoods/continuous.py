@@ -20,7 +20,7 @@ from mirth.model.likelihoods.numerics import on_host
 _LEAST_DEGREES = 2.0  # the variance is finite above
 _RAW_DEGREES = 2.0  # first value and prior mean: 9.4 degrees of freedom
 _MAX_RAW_DEGREES = 10.0
-_NODES = 12  # of a cell, whose width is four scales at most
+_NODES = 8  # of a cell, whose width is four scales at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
