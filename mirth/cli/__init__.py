@@ -76,10 +76,7 @@ def fit(
     ] = None,
     resolution: Annotated[
         str | None,
-        typer.Option(
-            help="Step that a number is rounded to, or none; by default found from the values.",
-            show_default=False,
-        ),
+        typer.Option(help="Step of a rounded target, or none; else found.", show_default=False),
     ] = None,
     bias_check: Annotated[
         bool, typer.Option("--bias-check", help="See if the chains' steps were too long.")
@@ -91,8 +88,7 @@ def fit(
         from mirth.experiments import fit_table
 
         more: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
-        if resolution is not None:
-            more["resolution"] = _step(resolution)
+        more |= {} if resolution is None else {"resolution": _step(resolution)}
         fit_table(
             data,
             target,
