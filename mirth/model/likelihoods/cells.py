@@ -76,7 +76,7 @@ def normal_log_mean(z: Values, half: Values) -> Values:
     Examples
     --------
     >>> normal_log_mean(jnp.array([0.0, 30.0]), jnp.array([1e-6, 1.0]))
-    Array([  -0.9189..., -425.47...], dtype=float32)
+    Array([  -0.9189..., -425.48...], dtype=float32)
     """
     return _normal_cell(z, half)[0]
 
