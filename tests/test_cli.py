@@ -58,7 +58,7 @@ def test_fit(calls: list[Any]) -> None:
         "fit", "a.csv", "--target", "y", "--out", "run", "--task", "regression", "--overwrite",
         "--test-fraction", "0.3", "--seed", "2", "--n-members", "4", "--n-warmup", "50",
         "--n-samples", "6", "--hidden", "8, 4", "--likelihood", "homoscedastic",
-        "--drop", "id", "--drop", "zip", "--bias-check",
+        "--drop", "id", "--drop", "zip", "--bias-check", "--resolution", "0.5",
         "--weights", "stacking",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -74,6 +74,7 @@ def test_fit(calls: list[Any]) -> None:
         "method": MILE(n_warmup=50, n_samples=6),
         "hidden_layer_sizes": (8, 4),
         "likelihood": "homoscedastic",
+        "resolution": 0.5,
         "overwrite": True,
         "bias_check": True,
         "weights": "stacking",
@@ -89,7 +90,15 @@ def test_fit_has_the_defaults_of_the_library(calls: list[Any]) -> None:
     assert options["hidden_layer_sizes"] == estimator.hidden_layer_sizes
     assert options["n_members"] == estimator.n_members
     assert "likelihood" not in options and options["drop"] == ()
+    assert "resolution" not in options
     assert options["bias_check"] is False
+
+
+def test_fit_without_a_step(calls: list[Any]) -> None:
+    run = ("fit", "a.csv", "--target", "y", "--out", "run", "--resolution")
+    for text, value in (("none", None), ("auto", "auto")):
+        assert invoke(*run, text).exit_code == 0
+        assert calls.pop()[2]["resolution"] == value
 
 
 def test_predict(calls: list[Any]) -> None:
@@ -156,6 +165,27 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (("fit", "a.csv", "--target", "z", "--out", "run"), "target='z' is not known"),
         (("fit", "a.csv", "--target", "y", "--out", "full"), "--overwrite"),
         (("fit", "a.csv", "--target", "y", "--out", "run", "--hidden", "8,x"), "--hidden '8,x'"),
+        (
+            ("fit", "a.csv", "--target", "y", "--out", "run", "--resolution", "x"),
+            "--resolution 'x'",
+        ),
+        (
+            (
+                "fit",
+                "a.csv",
+                "--target",
+                "y",
+                "--out",
+                "run",
+                "--task",
+                "classification",
+                "--test-fraction",
+                "0",
+                "--resolution",
+                "1",
+            ),
+            "resolution=1.0 is for a target that is a number",
+        ),
         (("fit", "a.csv", "--target", "y", "--out", "run", "--n-warmup", "-1"), "n_warmup=-1"),
         (("predict", "none", "a.csv", "--out", "p.csv"), "there is no folder none"),
         (("predict", "full", "a.csv", "--out", "p.csv"), "manifest.json is missing"),

@@ -294,12 +294,15 @@ def test_large_data(ran: Ran) -> None:
 
 
 def test_likelihoods(ran: Ran) -> None:
-    counts, checked, positive, several = ran("likelihoods").after
+    counts, checked, rounded, positive, several = ran("likelihoods").after
     np.testing.assert_array_equal(counts["interval"], np.round(counts["interval"]))
     assert (0 < counts["probability_of_none"]).all() and counts["median"].shape == (200, 1)
     # 200 rows: four standard deviations of an observed frequency, of 0.9 and at most.
     assert abs(checked["covered"][0] - 0.9) < 4 * 0.021 and checked["error"] < 4 * 0.036
     assert checked["covered"][0] <= checked["inside"]
+    assert rounded["model"].resolution_ == 1.0
+    np.testing.assert_array_equal(rounded["interval"], np.round(rounded["interval"]))
+    assert ((0 < rounded["three"]) & (rounded["three"] < 1)).all()
     assert (positive["lower"] > 0).all()
     assert several["interval"].shape == (200, 2, 2) and several["joint"].shape == (100, 200, 2)
     assert several["density"].shape == (200,)

@@ -75,6 +75,10 @@ def fit(
         typer.Option(help="Distribution, such as normal, poisson, ordinal.", show_default=False),
     ] = None,
     weights: Annotated[str, typer.Option(help="Of the chains: equal or stacking.")] = "equal",
+    resolution: Annotated[
+        str | None,
+        typer.Option(help="Step of a rounded target, or none; else found.", show_default=False),
+    ] = None,
     bias_check: Annotated[
         bool, typer.Option("--bias-check", help="See if the chains' steps were too long.")
     ] = False,
@@ -85,6 +89,7 @@ def fit(
         from mirth.experiments import fit_table
 
         more: dict[str, Any] = {} if likelihood is None else {"likelihood": likelihood}
+        more |= {} if resolution is None else {"resolution": _step(resolution)}
         fit_table(
             data,
             target,
@@ -137,6 +142,15 @@ def main() -> None:
     configure_cpu_devices()
     keep_compiled_programs()
     app()
+
+
+def _step(text: str) -> float | str | None:
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--resolution {text!r} must be a number, auto or none.") from None
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mirth.data import Standardizer
 from mirth.estimators._checks import text_explained
+from mirth.estimators.resolution import note
 from mirth.inference import Posterior
 from mirth.results.bias import BiasReport
 from mirth.results.diagnostics import Diagnostics, diagnose
@@ -39,7 +41,9 @@ class JudgedBNN(BaseEstimator):
         """
         check_is_fitted(self, "posterior_")
         if self._diagnostics is None:
-            self._diagnostics = diagnose(self.posterior_, self._diagnostic_rows)
+            found = diagnose(self.posterior_, self._diagnostic_rows)
+            notes = (*found.notes, *note(getattr(self, "resolution_", None)))
+            self._diagnostics = dataclasses.replace(found, notes=notes)
         return self._diagnostics
 
     def bias_report(

@@ -9,21 +9,20 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from mirth.core.validation import check_int
 from mirth.estimators._base import BaseBNN
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
+from mirth.estimators._views import PredictiveViews
+from mirth.estimators.resolution import find_grids, rounded
 from mirth.inference import MILE, Monitor
 from mirth.model import AutoPrior, Likelihood, Prior
 from mirth.prediction import Predictive
-from mirth.prediction.checks import check_levels
 from mirth.results.conformal import IntervalCalibration, conformalize
-from mirth.results.uncertainty import VarianceSplit, split_uncertainty
 
 
-class BNNRegressor(RegressorMixin, BaseBNN):
+class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
     r"""Bayesian neural network for regression.
 
     A multi-layer perceptron with a prior on its weights; the posterior is sampled by ``method``
@@ -69,6 +68,11 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Standardise the target inside where the likelihood allows it: positive targets are divided
         by their mean, counts and rates stay as they are. If False the prior has to fit the scale
         of the target.
+    resolution : "auto", float, None or sequence of these, default="auto"
+        Step to which the target is recorded, in its units: likelihood and predictions are then
+        those of recorded values (:class:`mirth.likelihoods.Rounded`). "auto" finds it where values
+        repeat and the step is a tenth of the standard deviation or more; None takes the target as
+        exact. A sequence has one for each target.
     random_state : int, RandomState or None, default=None
         Seed; the same int gives the same draws on CPU.
     verbose : int or bool, default=False
@@ -104,6 +108,8 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Network, likelihood and prior.
     x_scaler_, y_scaler_ : Standardizer
         Scaling of inputs and target.
+    resolution_ : float, None or list of these
+        Step that the target is rounded to; None if it is exact, a list for several targets.
     n_features_in_ : int
         Number of columns of X.
     seed_ : int
@@ -133,6 +139,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
 
     _is_numeric = True
     calibration_: IntervalCalibration | None = None
+    resolution_: Any = None
 
     def __init__(
         self,
@@ -145,6 +152,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         n_members: int = 10,
         validation_fraction: float = 0.1,
         normalize_y: bool = True,
+        resolution: Any = "auto",
         random_state: Any = None,
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
@@ -162,6 +170,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.n_members = n_members
         self.validation_fraction = validation_fraction
         self.normalize_y = normalize_y
+        self.resolution = resolution
         self.random_state = random_state
         self.verbose = verbose
         self.run_directory = run_directory
@@ -196,9 +205,13 @@ class BNNRegressor(RegressorMixin, BaseBNN):
             )
         check_varies(y)
         likelihood = resolve_likelihood(self.likelihood, y.shape[1:])
-        likelihood.check_targets(y)
+        grids = find_grids(self.resolution, likelihood, y)
+        rounded(likelihood, grids).check_targets(y)
         scalings = likelihood.scalings if self.normalize_y else ["none"] * len(likelihood.scalings)
         self.y_scaler_ = fit_scaling(scalings, y, sample_weight)
+        likelihood = rounded(likelihood, grids, self.y_scaler_)
+        steps = [grid and grid.step for grid in grids]
+        self.resolution_ = steps if y.ndim == 2 else steps[0]
         return self._fit(X, self._scaled_target(y), likelihood, sample_weight)
 
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:
@@ -317,23 +330,6 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.calibration_ = conformalize(dist, column_or_1d(y))
         return self
 
-    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
-        """Quantiles of each row's predictive distribution.
-
-        Parameters
-        ----------
-        X : array-like of shape (rows, features)
-            New inputs.
-        quantiles : sequence of float, default=(0.05, 0.5, 0.95)
-            Probabilities below the values asked for.
-
-        Returns
-        -------
-        array of shape (rows, quantiles)
-            In the units of y; a last axis for several targets.
-        """
-        return self.predict_dist(X).quantile(np.atleast_1d(check_levels("quantiles", quantiles)))
-
     def export(self, path: str | Path, *, quantiles: Any = (0.05, 0.5, 0.95)) -> None:
         """Write the predictive distribution as one program that runs without mirth.
 
@@ -364,39 +360,3 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         """
         check_is_fitted(self, "posterior_")
         self._export(path, quantiles=quantiles, **self._units())
-
-    def predict_uncertainty(self, X: Any) -> VarianceSplit:
-        """Predictive variance, split into noise and disagreement of the draws.
-
-        Parameters
-        ----------
-        X : array-like of shape (rows, features)
-            New inputs.
-
-        Returns
-        -------
-        VarianceSplit
-            ``total``, ``aleatoric`` and ``epistemic``, in squared units of y.
-        """
-        return split_uncertainty(self.predict_dist(X))
-
-    def sample_predictive(self, X: Any, n_draws: int = 100, random_state: Any = None) -> np.ndarray:
-        """Draw targets from the predictive distribution.
-
-        Parameters
-        ----------
-        X : array-like of shape (rows, features)
-            New inputs.
-        n_draws : int, default=100
-            Values to draw for each row.
-        random_state : int, RandomState or None, default=None
-            Seed of the draws.
-
-        Returns
-        -------
-        array of shape (n_draws, rows) or (n_draws, rows, targets)
-            In the units of y.
-        """
-        check_int("n_draws", n_draws, minimum=1)
-        seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-        return self.predict_dist(X).sample(n_draws, seed=seed)

@@ -28,6 +28,7 @@ from mirth.core.validation import (
 from mirth.estimators import BNNRegressor
 from mirth.estimators._checks import ESTIMATOR_PRIORS
 from mirth.estimators._weights import check_weights
+from mirth.estimators.resolution import check_resolution
 from mirth.experiments.config_fields import Section, config_field, sections_of
 from mirth.experiments.documentation import parameters
 from mirth.experiments.tables import TASKS, TEST_SHARE, fit_table
@@ -122,6 +123,11 @@ class ModelSection(Section):
         default=PRIOR_SECTIONS["auto"](), description="Prior of the weights and biases, by name."
     )
     normalize_y: bool = config_field(BNNRegressor, "normalize_y")
+    resolution: Any = Field(
+        default="auto",
+        description=parameters(BNNRegressor)["resolution"].text,
+        json_schema_extra={"type": ["number", "string", "null"]},
+    )
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -132,6 +138,7 @@ class ModelSection(Section):
         """Check the names, too."""
         super().check()
         MLP(self.hidden_layer_sizes or (), activation=self.activation)
+        check_resolution(self.resolution)
         if self.likelihood is not None:
             find_name("likelihood", self.likelihood, itertools.chain(*LIKELIHOOD_NAMES.values()))
 

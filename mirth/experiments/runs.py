@@ -219,7 +219,7 @@ def _fit(
     options: dict[str, Any] = {} if model.likelihood is None else {"likelihood": model.likelihood}
     is_regression = prepared.case.task == "regression"
     if is_regression:
-        options["normalize_y"] = model.normalize_y
+        options |= {"normalize_y": model.normalize_y, "resolution": model.resolution}
     estimator = (BNNRegressor if is_regression else BNNClassifier)(
         model.hidden_layer_sizes,
         activation=model.activation,

@@ -134,6 +134,11 @@ def fit_table(
     prepared = prepare(data, target, task, test_fraction, seed, drop)
     case = prepared.case
     kind = BNNRegressor if case.task == "regression" else BNNClassifier
+    if kind is BNNClassifier and "resolution" in parameters:
+        raise ValueError(
+            f"resolution={parameters['resolution']!r} is for a target that is a number, but "
+            f"{target!r} has classes; leave it out, or give task='regression'."
+        )
     settings: dict[str, Any] = {"method": MILE(), "random_state": seed} | parameters
     estimator = kind(**settings)
     show(prepared.sentence())

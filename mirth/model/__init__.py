@@ -20,6 +20,7 @@ from mirth.model.likelihoods import (
     NumericLikelihood,
     Ordinal,
     Poisson,
+    Rounded,
     SeveralTargets,
     StudentT,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "Prior",
     "ResNet7",
     "ResNet18",
+    "Rounded",
     "SeveralTargets",
     "StudentT",
     "activation_bytes",

@@ -3,8 +3,8 @@ r"""Continuous ranked probability score of a mixture.
 .. math:: \mathrm{CRPS}(F, y) = \int (F(z) - 1\{z \ge y\})^2 dz
           = \mathbb E|X - y| - \tfrac12 \mathbb E|X - X'|
 
-with X and X' independent from F. The integral is for any mixture; of counts it is a sum. Both
-expectations of a mixture of S Normals are sums of
+with X and X' independent from F. The integral is for any mixture; of counts and rounded values it
+is a sum. Both expectations of a mixture of S Normals are sums of
 
 .. math:: A(m, s) = \mathbb E|m + s Z| = m (2 \Phi(m/s) - 1) + 2 s \varphi(m/s),
 
@@ -65,7 +65,7 @@ def mixture_crps(
         Whether the second term of Normal components is the sum over pairs, or the integral.
     """
     if not likelihood.has_normal_components:
-        score = _sum_over_counts if likelihood.has_counts else _integrate_square
+        score = _sum_over_lattice if likelihood.lattice else _integrate_square
         return np.asarray(score(likelihood, outputs, y, weights), np.float64)
     location, scale, terms = _components(likelihood, outputs, y)
     distance = mean_of_draws(np.asarray(terms), weights)
@@ -224,14 +224,16 @@ def _outside(y: Array, low: Array, high: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _sum_over_counts(
+def _sum_over_lattice(
     likelihood: Any,
     outputs: Float[Array, "draws data outputs"],
     y: Float[Array, " data"],
     weights: Weights,
 ) -> Float[Array, " data"]:
-    """Sum the squared distance of F from the step at y over the counts, in each row."""
-    low, high = (mixture_quantile(likelihood, outputs, p, weights) for p in (_TAIL, 1 - _TAIL))
+    """Sum the squared distance of F from the step at y over the possible values, in each row."""
+    origin, step = likelihood.lattice  # counts in these units from here on
+    ends = (mixture_quantile(likelihood, outputs, p, weights) for p in (_TAIL, 1 - _TAIL))
+    low, high = (jnp.round((end - origin) / step) for end in ends)
 
     def one_row(row: tuple[Array, Array, Array, Array]) -> Array:
         outputs, y, low, high = row
@@ -242,7 +244,7 @@ def _sum_over_counts(
             # A term stands for `width` counts from `first` on, by the one in their middle.
             width = jnp.clip(high - first, 0, stride)
             count = first + jnp.floor((width - 1) / 2)
-            below = traced_mean(likelihood.cdf(outputs[:, None], count), weights)
+            below = traced_mean(likelihood.cdf(outputs[:, None], origin + step * count), weights)
             after = jnp.clip(
                 first + width - jnp.maximum(y, first), 0, width
             )  # of them at y or more
@@ -252,8 +254,8 @@ def _sum_over_counts(
         zero = jnp.zeros((), outputs.dtype)
         return jax.lax.fori_loop(0, chunks, add, zero) + _outside(y, low, high)
 
-    y = jnp.asarray(y, outputs.dtype)
-    return jax.lax.map(one_row, (jnp.swapaxes(outputs, 0, 1), y, low, high))
+    y = (jnp.asarray(y, outputs.dtype) - origin) / step
+    return step * jax.lax.map(one_row, (jnp.swapaxes(outputs, 0, 1), y, low, high))
 
 
 def _first_edges(

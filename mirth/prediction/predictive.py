@@ -16,6 +16,7 @@ from mirth.model import Model, NumericLikelihood, SeveralTargets
 from mirth.prediction import crps, mixture
 from mirth.prediction.blocks import DEFAULT_BUFFER_BYTES, prepare_blocks
 from mirth.prediction.checks import check_levels, check_target, check_units, check_values
+from mirth.prediction.units import original_values
 
 Rows = Float[np.ndarray, " data"]
 PerTarget = Float[np.ndarray, "data *targets"]  # (rows,), or (rows, targets)
@@ -35,7 +36,7 @@ class Predictive:
 
     Where the likelihood has T targets, results have a last axis of length T and tell of each target
     alone; only :meth:`log_prob`, :meth:`log_prob_per_draw` and :meth:`sample` are joint. Quantiles
-    of counts are whole numbers: the smallest ones that reach the level.
+    of counts and rounded values are such values: the smallest ones that reach the level.
 
     Parameters
     ----------
@@ -232,8 +233,7 @@ class Predictive:
             for k, level in enumerate(values.flat):
                 scaled = mixture.mixture_quantile(likelihood, outputs, float(level), self._weights)
                 result[(rows, k, *target)] = np.asarray(scaled)[: rows.stop - rows.start]
-        result = self._shift + self._scale * result
-        return result if values.ndim else result[:, 0]
+        return self._values(result if values.ndim else result[:, 0])
 
     def interval(self, confidence_level: float | Sequence[float] | np.ndarray = 0.9) -> np.ndarray:
         """Central interval: the quantiles at (1 - c) / 2 and (1 + c) / 2.
@@ -287,8 +287,7 @@ class Predictive:
         ValueError
             If ``y`` has another shape or is NaN.
         """
-        values = mixture.log_prob_per_draw(self._blocks, self._check_target(y))
-        values -= self._log_unit
+        values = mixture.log_prob_per_draw(self._blocks, self._check_target(y)) - self._log_unit
         return values.reshape(*self._shape, -1)
 
     def sample(
@@ -314,7 +313,7 @@ class Predictive:
         """
         seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
         values = mixture.sample(self._blocks, check_int("n", n, minimum=1), seed)
-        return self._shift + self._scale * values
+        return self._values(values)
 
     def sample_per_draw(
         self, *, seed: int | None = None
@@ -332,7 +331,7 @@ class Predictive:
             If ``seed`` is negative.
         """
         seed = self._seed if seed is None else check_int("seed", seed, minimum=0)
-        values = self._shift + self._scale * mixture.sample_per_draw(self._blocks, seed)
+        values = self._values(mixture.sample_per_draw(self._blocks, seed))
         return values.reshape(*self._shape, *values.shape[1:])
 
     def crps(self, y: Any, *, max_components: int = 2000) -> PerTarget:
@@ -341,10 +340,9 @@ class Predictive:
         .. math:: \int (F(z) - 1\{z \ge y\})^2 dz
                   = \mathbb E|X - y| - \tfrac12 \mathbb E|X - X'|
 
-        with X and X' independent from the mixture: of Normals in closed form [1]_, else the
-        integral by adaptive quadrature, of counts a sum (where they spread over more than 512, by
-        every k-th term). Without closed form the work is some 50 to 500 evaluations of the
-        distribution function for each draw and row.
+        with X and X' independent from the mixture: of Normals in closed form [1]_, else adaptive
+        quadrature, of counts and rounded values a sum (over more than 512 by every k-th term), with
+        some 50 to 500 evaluations of the distribution function for each draw and row.
 
         Parameters
         ----------
@@ -384,6 +382,9 @@ class Predictive:
             for target, marginal in zip(np.ndindex(self._targets), marginals, strict=True):
                 yield rows, target, *marginal
 
+    def _values(self, scaled: np.ndarray) -> np.ndarray:
+        return original_values(scaled, self._blocks.likelihood, self._shift, self._scale)
+
     @cached_property
     def _moments(self) -> Float[np.ndarray, "3 data *targets"]:
         """Mean, variance of the means and mean of the variances, in units of the network."""
@@ -396,5 +397,4 @@ class Predictive:
 
     def _check_target(self, y: Any) -> PerTarget:
         """Check targets of all rows and bring them to the units of the network."""
-        values = check_target(y, self._blocks.num_rows, self._targets)
-        return (values - self._shift) / self._scale
+        return (check_target(y, self._blocks.num_rows, self._targets) - self._shift) / self._scale

@@ -23,6 +23,7 @@ from mirth.inference import Posterior
 from mirth.prediction.blocks import draw_weights
 from mirth.prediction.checks import check_levels, check_units
 from mirth.prediction.mixture import mixture_quantile, traced_mean
+from mirth.prediction.units import original_lattice
 from mirth.results._checks import check_posterior
 from mirth.results.stacking import predict_dist
 
@@ -211,7 +212,16 @@ def summarize_target(
     )
     at, unit = (jnp.asarray(number.reshape(shape), jnp.float32) for number in (shift, scale))
     found = {"mean": at + unit * mean, "std": unit * std}
-    return found | ({"quantiles": at + unit * quantiles} if levels else {})
+    if not levels:
+        return found
+    values = at + unit * quantiles
+    units = zip(likelihood.lattices, shift.ravel(), scale.ravel(), strict=True)
+    for k, lattice in enumerate(original_lattice(*unit) for unit in units):
+        if lattice:  # 3, and not 2.9999998
+            own = (..., k) if shape else ...
+            steps = jnp.round((values[own] - lattice[0]) / lattice[1])
+            values = values.at[own].set(lattice[0] + lattice[1] * steps)
+    return found | {"quantiles": values}
 
 
 def _summarize_one(

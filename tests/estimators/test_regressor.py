@@ -243,6 +243,7 @@ CHANGES: dict[str, Any] = {
     "n_members": 1,
     "validation_fraction": 0.3,
     "normalize_y": False,
+    "resolution": 5.0,
     "random_state": 1,
     "weights": "stacking",
 }

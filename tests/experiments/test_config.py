@@ -83,6 +83,7 @@ CASES = {
     "model.prior.name": (3, "nromal"),
     "model.prior.scale": ("wide", 0),
     "model.normalize_y": (1, None),
+    "model.resolution": (True, 0.0),
     "method": ("mile", None),
     **{f"method.{name}": case for name, case in MILE.items()},
     **{f"method.start.{name}": case for name, case in START.items()},

@@ -14,6 +14,7 @@ from mirth.model.likelihoods.multivariate import Independent, MultivariateNormal
 from mirth.model.likelihoods.normal import HomoscedasticNormal, Normal
 from mirth.model.likelihoods.positive import Gamma, LogNormal
 from mirth.model.likelihoods.rates import Beta
+from mirth.model.likelihoods.rounded import Rounded
 
 REGRESSION: dict[str, type[NumericLikelihood | SeveralTargets]] = {
     "normal": Normal,
@@ -57,6 +58,7 @@ __all__ = [
     "NumericLikelihood",
     "Ordinal",
     "Poisson",
+    "Rounded",
     "SeveralTargets",
     "StudentT",
 ]

@@ -132,6 +132,16 @@ class NumericLikelihood(Likelihood):
         return jnp.zeros(jnp.broadcast_shapes(outputs.shape[:-1], y.shape), outputs.dtype)
 
     @property
+    def lattice(self) -> tuple[float, float] | None:
+        """One possible value and the step to the next, where they are evenly spaced."""
+        return (0.0, 1.0) if self.has_counts else None
+
+    @property
+    def lattices(self) -> list[tuple[float, float] | None]:
+        """Lattice of each target."""
+        return [self.lattice]
+
+    @property
     def has_atoms(self) -> bool:
         """Whether single values may have a probability of their own."""
         return self.has_counts or type(self).point_mass is not NumericLikelihood.point_mass
@@ -150,7 +160,8 @@ class NumericLikelihood(Likelihood):
     def quantile(self, outputs: Outputs, level: Float[Array, "..."] | float) -> Rows:
         """Value below which a share ``level`` (0 to 1) of each row's distribution lies.
 
-        Of counts it is the smallest one with at least this probability up to it.
+        Of counts, and of rounded values, it is the smallest one with at least this probability up
+        to it.
         """
         ends = self.bracket(outputs, level)
         return self.invert(lambda y: self.cdf(outputs, y), level, *ends)
@@ -162,10 +173,13 @@ class NumericLikelihood(Likelihood):
         low: Array,
         high: Array,
     ) -> Array:
-        """Solve cdf(y) = ``level``, or find the smallest count with cdf(y) >= ``level``."""
+        """Solve cdf(y) = ``level``, or find the smallest value with cdf(y) >= ``level``."""
         low, high = jnp.broadcast_arrays(low, high)
-        if self.has_counts:
-            return smallest_integer(lambda y: cdf(y) >= level, low, high)
+        if self.lattice:
+            first, step = self.lattice
+            ends = (low - first) / step, (high - first) / step
+            reached = smallest_integer(lambda k: cdf(first + step * k) >= level, *ends)
+            return first + step * reached
         # Next to the end of the support small numbers differ as much as large ones.
         near_zero = 1e-3 if self.support[0] else 0.0
         return find_root(lambda y: cdf(y) - level, low, high, near_zero=near_zero)

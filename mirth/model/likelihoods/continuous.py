@@ -13,16 +13,18 @@ from jaxtyping import Array, Float
 from mirth.core.types import Key
 from mirth.core.validation import check_real
 from mirth.model.likelihoods.base import Outputs, Rows, normal_log_prior
-from mirth.model.likelihoods.normal import ClosedQuantile, LocationScale
+from mirth.model.likelihoods.cells import laplace_log_mean, smooth_log_mean
+from mirth.model.likelihoods.normal import ClosedQuantile, WithCells
 from mirth.model.likelihoods.numerics import on_host
 
 _LEAST_DEGREES = 2.0  # the variance is finite above
 _RAW_DEGREES = 2.0  # first value and prior mean: 9.4 degrees of freedom
 _MAX_RAW_DEGREES = 10.0
+_NODES = 8  # of a cell, whose width is four scales at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StudentT(LocationScale):
+class StudentT(WithCells):
     r"""Student's t with learnt degrees of freedom: a Normal with room for outliers.
 
     .. math:: \frac{y - o_0}{s(o_1)} \sim t_\nu, \quad \nu = 2 + e^\rho, \quad
@@ -99,6 +101,9 @@ class StudentT(LocationScale):
     def standard_cdf(self, z: Rows, outputs: Outputs) -> Rows:
         return on_host(scipy.special.stdtr, self.degrees(outputs), z)
 
+    def standard_log_mean(self, z: Rows, half: Rows, outputs: Outputs) -> Rows:
+        return smooth_log_mean(lambda at: self.standard_log_prob(at, outputs), z, half, _NODES)
+
 
 def _log_gamma_ratio(x: Rows) -> Rows:
     r"""Difference of log Gamma at x + 1/2 and x, for x of 1 and more, without cancellation.
@@ -113,7 +118,7 @@ def _log_gamma_ratio(x: Rows) -> Rows:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Laplace(ClosedQuantile):
+class Laplace(ClosedQuantile, WithCells):
     r"""Laplace likelihood: absolute instead of squared distances.
 
     .. math:: p(y) = \frac{1}{2 s} \exp\Big(-\frac{|y - o_0|}{s}\Big), \quad s = s(o_1)
@@ -155,6 +160,9 @@ class Laplace(ClosedQuantile):
     def standard_quantile(self, level: Float[Array, "..."]) -> Float[Array, "..."]:
         tail = jnp.minimum(level, 1 - level)
         return jnp.sign(level - 0.5) * -jnp.log(2 * tail)
+
+    def standard_log_mean(self, z: Rows, half: Rows, outputs: Outputs) -> Rows:
+        return laplace_log_mean(z, half)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,11 @@ class SeveralTargets(Likelihood):
         """Likelihood of each target alone, and the outputs that it reads."""
 
     @property
+    def lattices(self) -> list[tuple[float, float] | None]:
+        """One possible value and the step of each target, where they are evenly spaced."""
+        return [likelihood.lattice for likelihood in self._kinds]
+
+    @property
     def has_atoms(self) -> bool:
         """Whether single values of a target may have a probability of their own."""
         return any(likelihood.has_atoms for likelihood in self._kinds)
@@ -135,7 +140,7 @@ class Independent(SeveralTargets):
 
     @property
     def scalings(self) -> tuple[Scaling, ...]:
-        return tuple(likelihood.scaling for likelihood in self.likelihoods)
+        return tuple(likelihood.scalings[0] for likelihood in self.likelihoods)
 
     @property
     def num_outputs(self) -> int:

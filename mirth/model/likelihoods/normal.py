@@ -21,6 +21,7 @@ from mirth.model.likelihoods.base import (
     normal_log_prior,
     softplus,
 )
+from mirth.model.likelihoods.cells import normal_log_mean
 from mirth.model.likelihoods.numerics import HALF_LOG_TWO_PI
 
 _EXP_CLIP = 1e6
@@ -111,7 +112,23 @@ class ClosedQuantile(LocationScale):
         return quantile, quantile
 
 
-class NormalFamily(ClosedQuantile):
+class WithCells(LocationScale):
+    """Location and scale with a probability of a cell, so that a target may be rounded."""
+
+    @abc.abstractmethod
+    def standard_log_mean(self, z: Rows, half: Rows, outputs: Outputs) -> Rows:
+        """Log of the mean standard density between z - ``half`` and z + ``half``."""
+
+    def log_mean_density(
+        self, outputs: Outputs, y: Shaped[Array, "*batch data"], width: float
+    ) -> Rows:
+        """Log of the mean density over the cell of some width around each ``y``."""
+        scale = self.scale(outputs)
+        z = (y - self.location(outputs)) / scale
+        return self.standard_log_mean(z, 0.5 * width / scale, outputs) - jnp.log(scale)
+
+
+class NormalFamily(ClosedQuantile, WithCells):
     """The standard Normal, whoever provides location and scale."""
 
     has_normal_components: ClassVar[bool] = True
@@ -130,6 +147,9 @@ class NormalFamily(ClosedQuantile):
 
     def standard_quantile(self, level: Float[Array, "..."]) -> Float[Array, "..."]:
         return ndtri(level)
+
+    def standard_log_mean(self, z: Rows, half: Rows, outputs: Outputs) -> Rows:
+        return normal_log_mean(*jnp.broadcast_arrays(z, half))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ from mirth.model.likelihoods.base import (
 from mirth.model.likelihoods.normal import NormalFamily
 from mirth.model.likelihoods.numerics import HALF_LOG_TWO_PI, deviance, on_host, stirling_remainder
 
+_FAR = 20.0  # standard deviations
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogNormal(NormalFamily, SupportedLikelihood):
@@ -63,6 +65,25 @@ class LogNormal(NormalFamily, SupportedLikelihood):
     def log_prob_inside(self, outputs: Outputs, y: Shaped[Array, "*batch data"]) -> Rows:
         log_y = jnp.log(y)
         return NormalFamily.log_prob(self, outputs, log_y) - log_y
+
+    def log_mean_density(
+        self, outputs: Outputs, y: Shaped[Array, "*batch data"], width: float
+    ) -> Rows:
+        location, scale = self.location(outputs), self.scale(outputs)
+        y = jnp.asarray(y, outputs.dtype)
+        possible, reaches_zero = y + width / 2 > 0, y - width / 2 <= 0
+        # In logarithms a cell is from log(y) + log(1 - r) to log(y) + log(1 + r).
+        inner = jnp.where(reaches_zero, width, y)
+        share = width / (2 * inner)
+        centre = (jnp.log(inner) + 0.5 * jnp.log1p(-(share**2)) - location) / scale
+        # One that reaches zero is from minus infinity: what lies below is 1e-80 of its probability.
+        end = jnp.where(possible & reaches_zero, y + width / 2, width)
+        upper = (jnp.log(end) - location) / scale
+        below = (upper - jnp.minimum(upper, 0) + _FAR) / 2
+        half = jnp.where(reaches_zero, below, jnp.arctanh(share) / scale)
+        z = jnp.where(reaches_zero, upper - below, centre)
+        log_mean = self.standard_log_mean(z, half, outputs)
+        return jnp.where(possible, log_mean + jnp.log(2 * half / width), -jnp.inf)
 
     def mean(self, outputs: Outputs) -> Rows:
         return jnp.exp(self.location(outputs) + self.scale(outputs) ** 2 / 2)
