@@ -97,7 +97,8 @@ class SMILE(Configurable):
     noise_rank : int, default=0
         Directions along which noise that is correlated between parameters is whitened, too
         (:class:`~mirth.samplers.NoiseSketch`); each costs two vectors of memory and remembers
-        ``noise_memory`` gradients. 0 knows of each parameter's noise alone.
+        ``noise_memory`` gradients. The warm-up needs two blocks of 4 ``noise_rank`` steps, at
+        least 32 each, before anything is whitened. 0 knows of each parameter's noise alone.
     refreshed : bool, default=True
         Refresh the momentum in all directions alike; False leaves it to the noise of the
         gradients, as the paper does.
