@@ -216,12 +216,19 @@ def summarize_target(
         return found
     values = at + unit * quantiles
     units = zip(likelihood.lattices, shift.ravel(), scale.ravel(), strict=True)
-    for k, lattice in enumerate(original_lattice(*unit) for unit in units):
-        if lattice:  # 3, and not 2.9999998
-            own = (..., k) if shape else ...
-            steps = jnp.round((values[own] - lattice[0]) / lattice[1])
-            values = values.at[own].set(lattice[0] + lattice[1] * steps)
-    return found | {"quantiles": values}
+    lattices = [original_lattice(*unit) for unit in units]
+    if not shape:
+        return found | {"quantiles": _on_lattice(values, lattices[0])}
+    columns = [_on_lattice(values[..., k], lattice) for k, lattice in enumerate(lattices)]
+    return found | {"quantiles": jnp.stack(columns, axis=-1)}
+
+
+def _on_lattice(values: Array, lattice: tuple[float, float] | None) -> Array:
+    """Give possible values as the data have them: 3, and not 2.9999998."""
+    if lattice is None:
+        return values
+    origin, step = lattice
+    return origin + step * jnp.round((values - origin) / step)
 
 
 def _summarize_one(

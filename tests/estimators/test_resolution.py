@@ -158,6 +158,20 @@ def test_it_is_kept_and_exported(rated: mirth.BNNRegressor, tmp_path: Path) -> N
     np.testing.assert_allclose(found["mean"], rated.predict(X), rtol=1e-4)
 
 
+@pytest.mark.slow  # the converter takes 20 seconds to import
+def test_it_is_written_as_onnx(rated: mirth.BNNRegressor, tmp_path: Path) -> None:
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    rated.export(tmp_path / "ratings.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "ratings.onnx"))
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {"x": np.float32(X)}), strict=True))
+    np.testing.assert_array_equal(found["quantiles"], rated.predict_quantiles(X))
+    mean, std = rated.predict(X, return_std=True)
+    np.testing.assert_allclose(found["mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(found["std"], std, rtol=1e-4)
+
+
 def test_without_steps_nothing_changes() -> None:
     y = X[:, 0] + 0.1 * RNG.normal(size=120)
     fits = [mirth.BNNRegressor(**ENSEMBLE, resolution=how).fit(X, y) for how in ("auto", None)]

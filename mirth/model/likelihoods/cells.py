@@ -103,8 +103,8 @@ def _normal_cell(z: Values, half: Values) -> tuple[Values, Values, Values]:
     density = _DENSITY_AT_0 * edge
     mean = jnp.where(is_tail, tails, 1 - density * tails) / (2 * h)
     mean = jnp.where(is_narrow, _narrow_mean(slope**2, h**2), mean)
-    lead = jnp.where(is_narrow, size, jnp.where(is_tail, lower, 0))
-    constant = jnp.where(is_narrow | is_tail, HALF_LOG_TWO_PI, 0)
+    lead = jnp.where(is_narrow, size, jnp.where(is_tail, lower, 0.0))
+    constant = jnp.where(is_narrow | is_tail, HALF_LOG_TWO_PI, 0.0)
     log_mean = jnp.log(mean) - lead**2 / 2 - constant
     at_edge = jnp.where(is_narrow, edge, jnp.where(is_tail, 1.0, density)) / (2 * mean)
     # phi(a) / P is at_edge / h.

@@ -150,7 +150,7 @@ class Rounded(NumericLikelihood):
         steps = self._steps(jnp.asarray(y, outputs.dtype))
         nearest = jnp.round(steps)
         mass = self.resolution * jnp.exp(self.log_prob(outputs, self._value(nearest)))
-        return jnp.where(jnp.abs(steps - nearest) < _SAME, mass, 0)
+        return jnp.where(jnp.abs(steps - nearest) < _SAME, mass, 0.0)
 
     def cdf(self, outputs: Outputs, y: Shaped[Array, "*batch data"]) -> Rows:
         below = jnp.floor(self._steps(jnp.asarray(y, outputs.dtype)) + _SAME)
@@ -192,20 +192,23 @@ class Rounded(NumericLikelihood):
         mean, variance = self.latent.mean(outputs), self.latent.variance(outputs)
         centre = self._value(jnp.round(self._steps(mean)))
 
-        def add(index: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-            cell = index // _PARTS - _REACH
-            within = index % _PARTS - _PARTS // 2
+        def add(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            index, first, second = state
+            before = jnp.floor(index / _PARTS)
+            cell, within = before - _REACH, index - _PARTS * before - _PARTS // 2
             at = centre + w * (cell + within / _PARTS)
             mass = part * jnp.exp(self._log_mean(outputs, at, part))
-            second = 2 * cell * within / _PARTS + (within / _PARTS) ** 2
-            return sums[0] - part * within * mass, sums[1] - w**2 * second * mass
+            square = 2 * cell * within / _PARTS + (within / _PARTS) ** 2
+            return index + 1, first - part * within * mass, second - w**2 * square * mass
 
-        zero = jnp.zeros_like(mean)
-        count = _PARTS * (2 * _REACH + 1)
-        first, second = jax.lax.fori_loop(0, count, add, (zero, zero))
+        count, zero = _PARTS * (2 * _REACH + 1), jnp.zeros_like(mean)
+        # Not counted, and without whole numbers: such a loop can be written as ONNX.
+        _, first, second = jax.lax.while_loop(
+            lambda state: state[0] < count, add, (jnp.zeros((), mean.dtype), zero, zero)
+        )
         is_narrow = variance < w**2
-        shift = jnp.where(is_narrow, first, 0)
+        shift = jnp.where(is_narrow, first, 0.0)
         # The second moment about the centre, less the square of the mean about it.
         offset = mean - centre
         narrow = variance + second + part**2 / 12 - shift * (2 * offset + shift)
-        return mean + shift, jnp.where(is_narrow, jnp.maximum(narrow, 0), variance + w**2 / 12)
+        return mean + shift, jnp.where(is_narrow, jnp.maximum(narrow, 0.0), variance + w**2 / 12)
