@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from mirth.data import Dataset, Standardizer
+from mirth.estimators._advice import advice
 from mirth.estimators._archive import write_estimator
 from mirth.estimators._checks import (
     keep_weighted_rows,
@@ -103,7 +104,7 @@ class BaseBNN(JudgedBNN):
         )
         self.posterior_, self._start_weights = weigh(posterior, self._session, self.weights)
         self._diagnostic_rows = some_rows(scaled).copy()  # a view would keep the whole table
-        self.verdicts_ = judge(self.posterior_)
+        self.verdicts_ = judge(self.posterior_, advice=advice(self.model_, scaled, y))
         return self._renewed()
 
     def _display(self) -> dict[str, Any]:
