@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -70,5 +69,5 @@ class AutoPrior(Configurable):
         2.0
         """
         place = min(max((explained - _NOISY) / (_SMOOTH - _NOISY), 0.0), 1.0)
-        noisy, smooth = math.log(self.noisy_scale), math.log(self.smooth_scale)
-        return FanInNormalPrior(scale=math.exp(noisy + place * (smooth - noisy)))
+        growth = (self.smooth_scale / self.noisy_scale) ** place
+        return FanInNormalPrior(scale=self.noisy_scale * growth)
