@@ -37,8 +37,15 @@ def run_mirth(path: str, seed: int, warmup: int, sampling: int, thin: int, activ
 
     rows = np.load(path)
     method = mirth.MILE(n_warmup=warmup, n_samples=sampling // thin, n_thinning=thin)
+    # The peer's model: N(0, 1) on all weights, a Normal.
     model = mirth.BNNRegressor(
-        HIDDEN, activation=activation, method=method, n_members=MEMBERS, random_state=seed
+        HIDDEN,
+        activation=activation,
+        likelihood="normal",
+        prior="normal",
+        method=method,
+        n_members=MEMBERS,
+        random_state=seed,
     )
     began = time.perf_counter()
     model.fit(rows["x_train"], rows["y_train"])

@@ -32,6 +32,7 @@ def main() -> None:
             for link, values in scores.items():
                 model = mirth.BNNRegressor(
                     likelihood=mirth.Normal(link=link),
+                    prior="normal",
                     method=mirth.MILE(n_warmup=args.warmup, n_samples=200),
                     random_state=seed,
                 )

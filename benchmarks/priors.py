@@ -39,7 +39,7 @@ def fit_once(rows: tuple, prior: mirth.model.Prior, method: mirth.MILE, args: An
     """Fit, predict, score."""
     x_train, x_test, y_train, y_test = rows
     model = mirth.BNNRegressor(
-        prior=prior, method=method, n_members=args.members, random_state=seed
+        likelihood="normal", prior=prior, method=method, n_members=args.members, random_state=seed
     )
     began = time.perf_counter()
     with warnings.catch_warnings():

@@ -51,7 +51,9 @@ def fit(rows: tuple[np.ndarray, ...], changes: dict[str, Any], seed: int) -> dic
     """Fit once and score the test rows; ``start_lppd`` is that of the ensemble."""
     x_train, x_test, y_train, y_test = rows
     method = mirth.MILE(n_samples=100)
-    model = mirth.BNNRegressor((16, 16), method=method, random_state=seed)
+    model = mirth.BNNRegressor(
+        (16, 16), likelihood="normal", prior="normal", method=method, random_state=seed
+    )
     model.set_params(**(BASE | changes))
     began = time.process_time()
     model.fit(x_train, y_train)

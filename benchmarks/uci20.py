@@ -51,8 +51,8 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Give what a flag can change, as it will be: part of the key of a record."""
     model, budget = estimator(args, 0), method(args)
     hidden = model.hidden_layer_sizes
-    # Records of the default were written before there was a choice of likelihoods.
-    other = {} if args.likelihood is None else {"likelihood": args.likelihood}
+    # The first records were written when the Normal was the only likelihood.
+    other = {} if model.likelihood == "normal" else {"likelihood": model.likelihood}
     return other | {
         "hidden": "by size" if hidden is None else list(hidden),
         "activation": model.activation,

@@ -30,6 +30,7 @@ start, LPPD: nats per row, by the network that the chain began with and by its d
 ESS, Rhat: effective draws and split R-hat of the chain alone; f of its outputs, w of its weights
 step, L: step size and decoherence length of the sampler"""
 _WIDTH = 100  # of the lines that are printed
+_HELP = "Look at diagnostics_; a longer warm-up or another random_state often helps."
 _TOLERANCE = 0.05  # nats per row that are lost without a word, as for a single chain
 _STANDARD_ERRORS = 3.0  # and by chance: a judgement of a few dozen rows must not cry wolf
 _MANY_GUESSES = 0.1  # share of densities that is worth a word
@@ -159,17 +160,13 @@ def judge(posterior: Posterior, stacklevel: int = 4, advice: str = "") -> list[C
         posterior.lppd_start,
         lppd_standard_error=posterior.lppd_se,
     )
+    said = []
     if any(verdict is not ChainVerdict.MOVED for verdict in verdicts):
-        warnings.warn(
-            f"{summarize_health(verdicts, posterior.members.tolist())} Look at diagnostics_; a "
-            "longer warm-up or another random_state often helps.",
-            MirthWarning,
-            stacklevel=stacklevel,
-        )
+        said += [summarize_health(verdicts, posterior.members.tolist()), _HELP]
     if loses_to_start(posterior):
-        warnings.warn(
-            f"{judged_by(posterior)} {advice}".strip(), MirthWarning, stacklevel=stacklevel
-        )
+        said += [judged_by(posterior), advice]
+    if said:
+        warnings.warn(" ".join(filter(None, said)), MirthWarning, stacklevel=stacklevel)
     return verdicts
 
 

@@ -176,9 +176,12 @@ def test_diagnostics_print_a_line_per_chain(regressor: BNNRegressor) -> None:
     assert diagnostics is regressor.diagnostics_  # computed once
     assert diagnostics.notes == ()
     assert diagnostics.chain_weights is None
+    assert diagnostics.judged_by.startswith("Together they have gained over the ensemble")
+    assert diagnostics.judged_by in diagnostics.summary
     for name in {field.name for field in dataclasses.fields(diagnostics)} - {
         "notes",
         "chain_weights",
+        "judged_by",
     }:
         assert len(getattr(diagnostics, name)) == 2
     assert (diagnostics.ess_function > 0).all() and (diagnostics.rhat_function > 0.9).all()
@@ -187,8 +190,13 @@ def test_diagnostics_print_a_line_per_chain(regressor: BNNRegressor) -> None:
     np.testing.assert_array_equal(diagnostics.step_size, regressor.posterior_.tuning.step_size)
     lines = str(diagnostics).splitlines()
     assert lines[0].split()[:2] == ["chain", "verdict"]
-    assert [line.split()[:2] for line in lines[1:3]] == [["0", "moved"], ["1", "moved"]]
-    assert lines[3] == diagnostics.summary
+    # Twenty draws are too few to have settled, of which the verdicts of the fit say nothing.
+    assert [line.split()[:3] for line in lines[1:3]] == [[k, "not", "converged"] for k in "01"]
+    assert diagnostics.verdicts == [ChainVerdict.NOT_CONVERGED] * 2
+    assert regressor.verdicts_ == [ChainVerdict.MOVED] * 2
+    legend, words = "\n".join(lines[3:6]), " ".join(lines[6:])
+    assert all(column in legend for column in ("start, LPPD:", "ESS, Rhat:", "step, L:"))
+    assert words == diagnostics.summary and max(map(len, lines)) <= 100
 
 
 def test_a_frozen_chain_is_reported(table: Table, short: dict[str, Any]) -> None:
