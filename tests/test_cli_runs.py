@@ -451,6 +451,7 @@ def test_every_value_reaches_the_estimator(
             "max_time": "1h",
             "draws_store": "memory://draws",
             "track": ["tensorboard", "mlflow", "tensorboard"],
+            "weights": "stacking",
         }
     )  # fmt: skip
     host_patch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
@@ -476,6 +477,7 @@ def test_every_value_reaches_the_estimator(
         "checkpoint_seconds": 9.0,
         "max_time": "1h",
         "draws_store": "memory://draws",
+        "weights": "stacking",
     }
     assert len(found["prepared"].case.y_test) == 30
     assert list(found["prepared"].kinds) == ["area"]

@@ -76,7 +76,7 @@ class DataSection(Section):
 
 METHOD_SECTIONS = sections_of(METHODS, "How the posterior is found.")
 """Sections of the methods by name."""
-PRIOR_SECTIONS = sections_of(ESTIMATOR_PRIORS, "Prior of the weights and biases.")
+PRIOR_SECTIONS = sections_of(ESTIMATOR_PRIORS, "Prior of the weights and biases.", "Prior")
 """Sections of the priors by name."""
 _CHOICES = {"method": METHOD_SECTIONS, "model.prior": PRIOR_SECTIONS}
 """Sections to choose from, by the path of the value."""

@@ -103,7 +103,7 @@ class BuildingSection(Section):
 
 
 def _section_of(
-    make: Callable[..., Any], name: str | None = None, role: str = ""
+    make: Callable[..., Any], name: str | None = None, role: str = "", kind: str = ""
 ) -> type[BuildingSection]:
     """Make the section with the fields of a method or prior: of its class, or a preset of it."""
     method: Any = getattr(make, "func", make)
@@ -129,7 +129,9 @@ def _section_of(
             found.default = preset.get(field.name, found.default)
             fields[field.name] = (hints[field.name], found)
     section: Any = pydantic.create_model(
-        f"{re.sub('[-_]', '', name.title())}Section" if name else f"{method.__name__}FieldsSection",
+        f"{re.sub('[-_]', '', name.title())}{kind}Section"
+        if name
+        else f"{method.__name__}FieldsSection",
         __base__=BuildingSection,
         __doc__=(inspect.getdoc(method) or "").partition("\n")[0],
         **fields,
@@ -149,7 +151,9 @@ def _is_function(hint: Any) -> bool:
     return any(typing.get_origin(part) is Callable for part in (hint, *typing.get_args(hint)))
 
 
-def sections_of(things: Mapping[str, Callable[..., Any]], role: str) -> dict[str, Any]:
-    """Make the sections of all methods, or of all priors."""
+def sections_of(
+    things: Mapping[str, Callable[..., Any]], role: str, kind: str = ""
+) -> dict[str, Any]:
+    """Make the sections of all methods, or of all priors; ``kind`` is part of their names."""
     text = f"{role} One of {', '.join(things)}."
-    return {name: _section_of(thing, name, text) for name, thing in things.items()}
+    return {name: _section_of(thing, name, text, kind) for name, thing in things.items()}

@@ -11,6 +11,7 @@ import pytest
 
 import mirth
 from mirth.core.config import ConfigError
+from mirth.estimators._checks import ESTIMATOR_PRIORS
 from mirth.experiments.config import (
     METHOD_SECTIONS,
     PRIOR_SECTIONS,
@@ -81,7 +82,8 @@ CASES = {
     "model.likelihood": (1, "norml"),
     "model.prior": ("normal", None),
     "model.prior.name": (3, "nromal"),
-    "model.prior.scale": ("wide", 0),
+    "model.prior.noisy_scale": ("wide", 0),
+    "model.prior.smooth_scale": (True, -1.0),
     "model.normalize_y": (1, None),
     "model.resolution": (True, 0.0),
     "method": ("mile", None),
@@ -324,7 +326,7 @@ def bounded(schema: dict[str, Any], method: str) -> Iterator[tuple[str, dict[str
     """Paths of all numeric fields, and what the schema says of them (or of their items)."""
     sections = {"": schema, **{
         f"{name}.": schema["$defs"][section] for name, section in (
-            ("data", "DataSection"), ("model", "ModelSection"), ("model.prior", "NormalSection"),
+            ("data", "DataSection"), ("model", "ModelSection"), ("model.prior", "AutoPriorSection"),
             ("method", METHOD_SECTIONS[method].__name__),
             *([("method.start", "DeepEnsembleFieldsSection")] if method != "deep_ensemble" else []),
             *([("method.tuner", "MILETunerFieldsSection")] if method == "mile" else []),
@@ -349,9 +351,9 @@ def is_allowed(path: str, value: float, method: str, is_list: bool) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", ESTIMATOR_PRIORS)
 def test_priors_by_name(name: str) -> None:
-    prior = PRIORS[name]
+    prior = ESTIMATOR_PRIORS[name]
     section = RunConfig.model_json_schema()["$defs"][PRIOR_SECTIONS[name].__name__]
     assert set(section["properties"]) == {"name", *prior().get_params()}
     assert section["properties"].keys() >= prior.RANGES.keys()
@@ -377,8 +379,8 @@ METHODS_OF_SMILE = ("smile", "psmile", "smile-naive", "psmile-naive")
 @pytest.mark.parametrize("method", METHOD_SECTIONS)
 def test_the_schema_has_the_ranges_of_the_checks(method: str) -> None:
     fields = dict(bounded(RunConfig.model_json_schema(), method))
-    numbers = {"mile": 29, "deep_ensemble": 12, "auto": 17} | dict.fromkeys(METHODS_OF_SMILE, 29)
-    assert len(fields) == numbers.get(method, 22)
+    numbers = {"mile": 30, "deep_ensemble": 13, "auto": 18} | dict.fromkeys(METHODS_OF_SMILE, 30)
+    assert len(fields) == numbers.get(method, 23)
     for path, field in fields.items():
         lows = {"minimum", "exclusiveMinimum"} & field.keys()
         assert len(lows) == 1, path  # every number has a range

@@ -57,7 +57,8 @@ def test_sixteen_bits(
     found, expected = (mirth.make_predictive(MODEL, p.draws, X).mean() for p in (posterior, full))
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, atol=10 * digits)
-    np.testing.assert_array_equal(posterior.lppd_chain, full.lppd_chain)
+    # By the chains themselves, whatever is kept: equal but for rounding between programs.
+    np.testing.assert_allclose(posterior.lppd_chain, full.lppd_chain, rtol=1e-6)
 
 
 def test_large_draws_are_read_in_full_precision(
