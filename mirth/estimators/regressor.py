@@ -42,12 +42,13 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
     activation : str, default="silu"
         One of relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity. The papers
         have relu, which predicted regressions worse (``docs/performance.md``).
-    likelihood : str or likelihood object, default="normal"
-        Distribution of the target: one of normal, homoscedastic, student_t, laplace, quantile
-        (real numbers), log_normal, gamma (positive), poisson, negative_binomial (counts), beta
-        (rates) and multivariate_normal (several targets), or an object such as
-        ``mirth.likelihoods.StudentT(min_scale=...)``. With several targets that of a single one is
-        taken for each of them; ``mirth.likelihoods.Independent((...))`` has different ones.
+    likelihood : str or likelihood object, default="student_t"
+        Distribution of the target: student_t, whose degrees of freedom are learnt and which
+        predicted tables at least as well as the Normal or better (``docs/likelihoods.md``), normal,
+        homoscedastic, laplace, quantile (real numbers), log_normal, gamma (positive), poisson,
+        negative_binomial (counts), beta (rates) and multivariate_normal (several targets), or an
+        object such as ``mirth.likelihoods.StudentT(min_scale=...)``. With several targets that of a
+        single one is taken for each; ``mirth.likelihoods.Independent((...))`` has different ones.
     prior : str or prior object, default="auto"
         Prior of the weights and biases. "auto" is a fan-in prior whose scale follows from how well
         simple models predict the table (:class:`mirth.priors.AutoPrior`); ``model_.prior`` is what
@@ -146,7 +147,7 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         hidden_layer_sizes: tuple[int, ...] | None = None,
         *,
         activation: str = "silu",
-        likelihood: str | Likelihood = "normal",
+        likelihood: str | Likelihood = "student_t",
         prior: str | Prior | AutoPrior = "auto",
         method: str | MILE | Any = "mile",
         n_members: int = 10,

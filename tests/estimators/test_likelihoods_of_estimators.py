@@ -101,7 +101,8 @@ def test_one_likelihood_for_each_of_several_targets(tiny: dict[str, Any]) -> Non
     y = np.c_[TARGETS["laplace"], TARGETS["poisson"]]
     # A count that is fitted as a number would be found to be rounded.
     same = BNNRegressor(**tiny, resolution=None).fit(X, y)
-    assert same.model_.likelihood == mirth.likelihoods.Independent((mirth.Normal(),) * 2)
+    default = mirth.likelihoods.StudentT()
+    assert same.model_.likelihood == mirth.likelihoods.Independent((default, default))
     mixed = mirth.likelihoods.Independent(
         (mirth.likelihoods.Laplace(), mirth.likelihoods.Poisson())
     )

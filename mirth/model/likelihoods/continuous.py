@@ -7,7 +7,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import scipy.special
 from jaxtyping import Array, Float
 
 from mirth.core.types import Key
@@ -15,7 +14,7 @@ from mirth.core.validation import check_real
 from mirth.model.likelihoods.base import Outputs, Rows, normal_log_prior
 from mirth.model.likelihoods.cells import laplace_log_mean, smooth_log_mean
 from mirth.model.likelihoods.normal import ClosedQuantile, WithCells
-from mirth.model.likelihoods.numerics import on_host
+from mirth.model.likelihoods.numerics import log_gamma_ratio, student_t_cdf
 
 _LEAST_DEGREES = 2.0  # the variance is finite above
 _RAW_DEGREES = 2.0  # first value and prior mean: 9.4 degrees of freedom
@@ -87,7 +86,7 @@ class StudentT(WithCells):
     def standard_log_prob(self, z: Rows, outputs: Outputs) -> Rows:
         degrees = self.degrees(outputs)
         tail = jnp.log1p(z**2 / degrees)
-        return _log_gamma_ratio(degrees / 2) - 0.5 * (
+        return log_gamma_ratio(degrees / 2) - 0.5 * (
             jnp.log(degrees * math.pi) + (degrees + 1) * tail
         )
 
@@ -99,22 +98,10 @@ class StudentT(WithCells):
         return jax.random.t(key, self.degrees(outputs), outputs.shape[:-1], outputs.dtype)
 
     def standard_cdf(self, z: Rows, outputs: Outputs) -> Rows:
-        return on_host(scipy.special.stdtr, self.degrees(outputs), z)
+        return student_t_cdf(z, self.degrees(outputs))
 
     def standard_log_mean(self, z: Rows, half: Rows, outputs: Outputs) -> Rows:
         return smooth_log_mean(lambda at: self.standard_log_prob(at, outputs), z, half, _NODES)
-
-
-def _log_gamma_ratio(x: Rows) -> Rows:
-    r"""Difference of log Gamma at x + 1/2 and x, for x of 1 and more, without cancellation.
-
-    :math:`\Gamma(x + 1) = x \Gamma(x)` takes it to x + 4, an asymptotic series gives it there.
-    """
-    lead = jnp.ones_like(x)
-    for k in range(4):
-        lead = lead * (x + k) / (x + k + 0.5)
-    x = x + 4
-    return jnp.log(lead) + 0.5 * jnp.log(x) - (1 / 8 - (1 / 192 - 1 / (640 * x**2)) / x**2) / x
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,15 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 _SERIES_FROM = 8.0  # the first term that is left out is 1e-10 there
 _MAX_EXPONENT = 80.0  # e^80 is finite in float32
 
+_FARTHEST = 1e18  # its square is finite in float32
+_FALL = 14.0
+_HALF_LEGENDRE = tuple(
+    values.tolist()
+    for values in ((1 + np.polynomial.legendre.leggauss(10)[0]) / 2,
+                   np.polynomial.legendre.leggauss(10)[1] / 2)
+)  # fmt: skip
+"""Nodes and weights of the Gauss-Legendre rule on [0, 1]."""
+
 Values = Float[Array, "..."]
 
 
@@ -50,6 +59,57 @@ def deviance(log_ratio: Values) -> Values:
     5.016...e-05
     """
     return jnp.expm1(jnp.minimum(log_ratio, _MAX_EXPONENT)) - log_ratio
+
+
+def log_gamma_ratio(x: Values) -> Values:
+    r"""Difference of log Gamma at x + 1/2 and x, for x of 1 and more, without cancellation.
+
+    :math:`\Gamma(x + 1) = x \Gamma(x)` takes it to x + 4, an asymptotic series gives it there.
+
+    Examples
+    --------
+    >>> float(log_gamma_ratio(jnp.float32(1.0)))
+    -0.120782...
+    """
+    lead = jnp.ones_like(x)
+    for k in range(4):
+        lead = lead * (x + k) / (x + k + 0.5)
+    x = x + 4
+    return jnp.log(lead) + 0.5 * jnp.log(x) - (1 / 8 - (1 / 192 - 1 / (640 * x**2)) / x**2) / x
+
+
+def student_t_cdf(z: Values, degrees: Values) -> Values:
+    r"""Distribution function of Student's t, for 2 degrees of freedom and more.
+
+    With :math:`s^2 = \nu \log(1 + t^2 / \nu)` the tail is that of a Normal times a function that
+    hardly varies,
+
+    .. math:: P(T > z) = \frac{\Gamma(\frac{\nu + 1}{2})}{\Gamma(\frac{\nu}{2})
+              \sqrt{\pi \nu}} \int_{s(z)}^\infty e^{-s^2 / 2}
+              \sqrt{\frac{s^2 / \nu}{1 - e^{-s^2 / \nu}}}\, ds ,
+
+    so a Gauss-Legendre rule of ten nodes, up to where the exponential has fallen to
+    :math:`e^{-14}`, is exact to 3e-7, and to 1e-5 of each tail. At 0 it has no derivative.
+
+    Examples
+    --------
+    >>> float(student_t_cdf(jnp.float32(-3.0), jnp.float32(4.0)))
+    0.019970...
+    """
+    far = jnp.clip(jnp.abs(z), 0.0, _FARTHEST)
+    half = 0.5 * degrees * jnp.log1p(far**2 / degrees)
+    first = jnp.sqrt(2 * half)
+    # From there on the exponential falls to e^-14 on first * v + v^2 / 2 = 14.
+    reach = 2 * _FALL / (first + jnp.sqrt(first**2 + 2 * _FALL))
+    total = jnp.zeros_like(half)
+    for node, weight in zip(*_HALF_LEGENDRE, strict=True):
+        v = node * reach
+        share = (first + v) ** 2 / degrees
+        slow = jnp.sqrt(share / -jnp.expm1(-share))
+        total += weight * slow * jnp.exp(-v * (first + 0.5 * v))
+    constant = jnp.exp(log_gamma_ratio(degrees / 2) - half) / jnp.sqrt(math.pi * degrees)
+    tail = constant * reach * total
+    return jnp.where(z < 0, tail, 1 - tail)
 
 
 def on_host(function: Callable[..., np.ndarray], *arguments: Values) -> Values:
