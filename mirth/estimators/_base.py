@@ -23,6 +23,7 @@ from mirth.estimators._checks import (
 )
 from mirth.estimators._judged import JudgedBNN
 from mirth.estimators._session import Session
+from mirth.estimators._wild import FITTED, REACH, column_names, note_wild_values
 from mirth.estimators.default_network import choose_layers
 from mirth.inference import (
     DeepEnsemble,
@@ -52,6 +53,7 @@ class BaseBNN(JudgedBNN):
     prior: str | Prior
     n_members: int
     validation_fraction: float
+    robust_scaling: bool
     random_state: Any
     verbose: int | bool
     run_directory: str | Path | None
@@ -63,7 +65,14 @@ class BaseBNN(JudgedBNN):
     calibration_: Any
     compression_: CompressionReport
 
-    def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
+    def _fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        likelihood: Likelihood,
+        weights: Any,
+        rows: np.ndarray,
+    ) -> Self:
         """Scale the inputs, sample the posterior, judge the chains."""
         configure_cpu_devices()
         RANGES["num_chains"].check("n_members", self.n_members)
@@ -82,7 +91,10 @@ class BaseBNN(JudgedBNN):
             activation=self.activation,
         )
         self.model_ = Model(network, likelihood, resolve_prior(self.prior))
-        self.x_scaler_ = Standardizer.fit(x, weights)
+        names = column_names(self, x.shape[1])
+        reach = REACH if self.robust_scaling else None
+        self.x_scaler_ = Standardizer.fit(x, weights, reach=reach, names=names)
+        note_wild_values(x, self.x_scaler_, names, FITTED, rows)
         note_constant_columns(x, getattr(self, "feature_names_in_", np.arange(x.shape[1])))
         scaled = self.x_scaler_.transform(x)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -180,8 +192,8 @@ class BaseBNN(JudgedBNN):
 
     def _validate_fit(
         self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Check the rows once, with at least two of them."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+        """Check the rows once, with at least two of them; give their numbers, too."""
         with text_explained():
             X, y = validate_data(
                 self,
@@ -201,7 +213,7 @@ class BaseBNN(JudgedBNN):
         check_is_fitted(self, "posterior_")
         with text_explained():
             X = validate_data(self, X, dtype=np.float64, reset=False)
-        scaled = self.x_scaler_.transform(X)
+        scaled = self._scaled_inputs(X)
         return make_predictive(
             self.model_, self.posterior_.draws, scaled, seed=self.seed_, **options
         )

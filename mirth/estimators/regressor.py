@@ -67,6 +67,9 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         Standardise the target inside where the likelihood allows it: positive targets are divided
         by their mean, counts and rates stay as they are. If False the prior has to fit the scale
         of the target.
+    robust_scaling : bool, default=True
+        Scale without wild values of X and y, which are no part of their column, and clip these; a
+        warning names them (``docs/wild_values.md``). False scales by all values.
     random_state : int, RandomState or None, default=None
         Seed; the same int gives the same draws on CPU.
     verbose : int or bool, default=False
@@ -140,6 +143,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         n_members: int = 10,
         validation_fraction: float = 0.1,
         normalize_y: bool = True,
+        robust_scaling: bool = True,
         random_state: Any = None,
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
@@ -156,6 +160,7 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         self.n_members = n_members
         self.validation_fraction = validation_fraction
         self.normalize_y = normalize_y
+        self.robust_scaling = robust_scaling
         self.random_state = random_state
         self.verbose = verbose
         self.run_directory = run_directory
@@ -181,18 +186,13 @@ class BNNRegressor(RegressorMixin, BaseBNN):
         BNNRegressor
             The fitted estimator.
         """
-        X, y, sample_weight = self._validate_fit(X, y, sample_weight)
-        if y.dtype.kind not in "fiub":
-            raise ValueError(
-                f"y holds text ({y.flat[0]!r}, ...); a regressor needs numbers. For labels use "
-                "BNNClassifier."
-            )
+        X, y, sample_weight, rows = self._validate_fit(X, y, sample_weight)
         check_varies(y)
         likelihood = resolve_likelihood(self.likelihood, y.shape[1:])
         likelihood.check_targets(y)
-        scalings = likelihood.scalings if self.normalize_y else ["none"] * len(likelihood.scalings)
-        self.y_scaler_ = fit_scaling(scalings, y, sample_weight)
-        return self._fit(X, self._scaled_target(y), likelihood, sample_weight)
+        options: Any = {"normalize": self.normalize_y, "robust": self.robust_scaling, "rows": rows}
+        self.y_scaler_ = fit_scaling(likelihood, y, sample_weight, **options)
+        return self._fit(X, self._scaled_target(y), likelihood, sample_weight, rows)
 
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:
         return self.y_scaler_.transform(y)
