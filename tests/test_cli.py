@@ -59,7 +59,7 @@ def test_fit(calls: list[Any]) -> None:
         "--test-fraction", "0.3", "--seed", "2", "--n-members", "4", "--n-warmup", "50",
         "--n-samples", "6", "--hidden", "8, 4", "--likelihood", "homoscedastic",
         "--drop", "id", "--drop", "zip", "--bias-check", "--resolution", "0.5",
-        "--weights", "stacking",
+        "--weights", "stacking", "--no-robust-scaling",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     ((_, args, options),) = calls
@@ -78,6 +78,7 @@ def test_fit(calls: list[Any]) -> None:
         "overwrite": True,
         "bias_check": True,
         "weights": "stacking",
+        "robust_scaling": False,
         "verbose": 1,
     }
 
@@ -91,7 +92,7 @@ def test_fit_has_the_defaults_of_the_library(calls: list[Any]) -> None:
     assert options["n_members"] == estimator.n_members
     assert "likelihood" not in options and options["drop"] == ()
     assert "resolution" not in options
-    assert options["bias_check"] is False
+    assert options["bias_check"] is False and options["robust_scaling"] is True
 
 
 def test_fit_without_a_step(calls: list[Any]) -> None:

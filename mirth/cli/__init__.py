@@ -79,6 +79,12 @@ def fit(
         str | None,
         typer.Option(help="Step of a rounded target, or none; else found.", show_default=False),
     ] = None,
+    robust_scaling: Annotated[
+        bool,
+        typer.Option(
+            "--robust-scaling/--no-robust-scaling", help="Clip wild values, and scale without them."
+        ),
+    ] = True,
     bias_check: Annotated[
         bool, typer.Option("--bias-check", help="See if the chains' steps were too long.")
     ] = False,
@@ -105,6 +111,7 @@ def fit(
             method=MILE(n_warmup=n_warmup, n_samples=n_samples),
             hidden_layer_sizes=None if hidden is None else _sizes(hidden),
             weights=weights,
+            robust_scaling=robust_scaling,
             verbose=1,
             **more,
         )

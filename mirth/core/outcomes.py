@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import enum
+import sys
+import warnings
 
 
 class MirthWarning(UserWarning):
     """Something that a user should know; the result is valid."""
+
+
+def warn_user(message: str) -> None:
+    """Give a :class:`MirthWarning` that points at the line by which mirth was called.
+
+    It is for what is called from several depths; elsewhere a ``stacklevel`` does.
+
+    Parameters
+    ----------
+    message : str
+        What the user should know.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_user("Look at row 17.")
+    >>> print(caught[0].message)
+    Look at row 17.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("mirth."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, MirthWarning, stacklevel=level)
 
 
 class ChainVerdict(enum.Enum):

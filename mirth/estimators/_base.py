@@ -25,6 +25,7 @@ from mirth.estimators._checks import (
 from mirth.estimators._judged import JudgedBNN
 from mirth.estimators._session import Session
 from mirth.estimators._weights import check_weights, ensemble_of, weigh
+from mirth.estimators._wild import FITTED, REACH, column_names, note_wild_values
 from mirth.estimators.default_network import choose_layers
 from mirth.estimators.default_prior import explained_share, one_hot
 from mirth.inference import (
@@ -55,6 +56,7 @@ class BaseBNN(JudgedBNN):
     prior: str | Prior | AutoPrior
     n_members: int
     validation_fraction: float
+    robust_scaling: bool
     random_state: Any
     verbose: int | bool
     run_directory: str | Path | None
@@ -68,7 +70,14 @@ class BaseBNN(JudgedBNN):
     compression_: CompressionReport
     _start_weights: Any = (None, None)  # of a model that was saved before there were weights
 
-    def _fit(self, x: np.ndarray, y: np.ndarray, likelihood: Likelihood, weights: Any) -> Self:
+    def _fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        likelihood: Likelihood,
+        weights: Any,
+        rows: np.ndarray,
+    ) -> Self:
         """Scale the inputs, sample the posterior, judge the chains."""
         configure_cpu_devices()
         RANGES["num_chains"].check("n_members", self.n_members)
@@ -82,7 +91,10 @@ class BaseBNN(JudgedBNN):
                 f"could go on in run_directory={str(self.run_directory)!r}; give an integer."
             )
         prior = resolve_prior(self.prior)
-        self.x_scaler_ = Standardizer.fit(x, weights)
+        names = column_names(self, x.shape[1])
+        reach = REACH if self.robust_scaling else None
+        self.x_scaler_ = Standardizer.fit(x, weights, reach=reach, names=names)
+        note_wild_values(x, self.x_scaler_, names, FITTED, rows)
         note_constant_columns(x, getattr(self, "feature_names_in_", np.arange(x.shape[1])))
         scaled = self.x_scaler_.transform(x)
         if isinstance(prior, AutoPrior):
@@ -193,8 +205,8 @@ class BaseBNN(JudgedBNN):
 
     def _validate_fit(
         self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Check the rows once, with at least two of them."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+        """Check the rows once, with at least two of them; give their numbers, too."""
         with text_explained():
             X, y = validate_data(
                 self,
@@ -214,7 +226,7 @@ class BaseBNN(JudgedBNN):
         check_is_fitted(self, "posterior_")
         with text_explained():
             X = validate_data(self, X, dtype=np.float64, reset=False)
-        scaled = self.x_scaler_.transform(X)
+        scaled = self._scaled_inputs(X)
         return predict_dist(self.posterior_, scaled, seed=self.seed_, **options)
 
     def save(self, path: str | Path) -> None:

@@ -60,18 +60,18 @@ def note_constant_columns(x: np.ndarray, names: np.ndarray) -> None:
 
 def keep_weighted_rows(
     X: np.ndarray, y: np.ndarray, sample_weight: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Check the weights and leave out rows of weight zero."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Check the weights and leave out rows of weight zero; give the numbers of the others, too."""
     if sample_weight is None:
-        return X, y, None
+        return X, y, None, np.arange(len(X))
     sample_weight = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
     if not sample_weight.any():
         raise ValueError("sample_weight is zero for every row; there is nothing to fit.")
-    rows = sample_weight > 0
-    if rows.sum() < 2:
+    rows = np.flatnonzero(sample_weight > 0)
+    if len(rows) < 2:
         raise ValueError(
             "sample_weight is positive for one row only; at least two rows are needed."
         )
-    return X[rows], y[rows], sample_weight[rows]
+    return X[rows], y[rows], sample_weight[rows], rows

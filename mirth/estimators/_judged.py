@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mirth.data import Standardizer
 from mirth.estimators._checks import text_explained
+from mirth.estimators._wild import NEW_ROWS, column_names, note_wild_values
 from mirth.estimators.resolution import note
 from mirth.inference import Posterior
 from mirth.results.bias import BiasReport
@@ -108,12 +109,17 @@ class JudgedBNN(BaseEstimator):
             return self._scaled_rows(X, y)
         with text_explained():
             X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.x_scaler_.transform(X), None
+        return self._scaled_inputs(X), None
 
     def _scaled_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check rows with targets and give them as the model sees them."""
         X, y = self._checked_rows(X, y)
-        return self.x_scaler_.transform(X), self._scaled_target(y)
+        return self._scaled_inputs(X), self._scaled_target(y)
+
+    def _scaled_inputs(self, X: np.ndarray) -> np.ndarray:
+        """Give new inputs as the model sees them, and say which of them are clipped."""
+        note_wild_values(X, self.x_scaler_, column_names(self, X.shape[1]), NEW_ROWS)
+        return self.x_scaler_.transform(X)
 
     def _checked_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         with text_explained():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mirth.core.validation import find_name
 from mirth.data import Standardizer
+from mirth.estimators._wild import FITTED, TARGET_REACH, note_wild_values, target_names
 from mirth.model import Independent, MultivariateNormal, NumericLikelihood, SeveralTargets
 from mirth.model.likelihoods import REGRESSION
 
@@ -62,7 +62,7 @@ def resolve_likelihood(likelihood: Any, target_shape: tuple[int, ...]) -> Any:
 
 
 def check_varies(y: np.ndarray) -> None:
-    """Refuse a target that is constant.
+    """Refuse a target that is text, or constant.
 
     Parameters
     ----------
@@ -78,6 +78,11 @@ def check_varies(y: np.ndarray) -> None:
     --------
     >>> check_varies(np.array([1.0, 2.0]))
     """
+    if y.dtype.kind not in "fiub":
+        raise ValueError(
+            f"y holds text ({y.flat[0]!r}, ...); a regressor needs numbers. For labels use "
+            "BNNClassifier."
+        )
     columns = y.reshape(len(y), -1)
     constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
     if len(constant):
@@ -88,31 +93,72 @@ def check_varies(y: np.ndarray) -> None:
         )
 
 
-def fit_scaling(scalings: Sequence[str], y: np.ndarray, weights: Any) -> Standardizer:
-    """Scale each target as its likelihood allows.
+def fit_scaling(
+    likelihood: Any,
+    y: np.ndarray,
+    weights: Any,
+    *,
+    normalize: bool = True,
+    robust: bool = True,
+    rows: np.ndarray | None = None,
+) -> Standardizer:
+    """Scale each target as its likelihood allows, and warn of wild ones.
+
+    Real numbers are standardised, positive ones divided by their mean, counts and rates left.
 
     Parameters
     ----------
-    scalings : sequence of {"location-scale", "scale", "none"}
-        By target: standardise, divide by the mean, or leave.
+    likelihood : NumericLikelihood or SeveralTargets
+        It says which changes of units it allows.
     y : array of shape (rows,) or (rows, targets)
         Targets.
     weights : array of shape (rows,), optional
         Weights of the rows.
+    normalize : bool, default=True
+        Whether to change units at all.
+    robust : bool, default=True
+        Leave wild targets out of the statistics, and clip them. Rates have an upper end, so none of
+        them is wild.
+    rows : array of shape (rows,), optional
+        Numbers of the rows, for the warning.
 
     Examples
     --------
-    >>> scaler = fit_scaling(["scale"], np.array([1.0, 3.0]), None)
+    >>> scaler = fit_scaling(resolve_likelihood("gamma", ()), np.array([1.0, 3.0]), None)
     >>> scaler.mean, scaler.scale
     (array([0.]), array([2.]))
     """
-    fitted = Standardizer.fit(y, weights)
-    choices = {
-        "location-scale": (fitted.mean, fitted.scale),
-        "scale": (np.zeros_like(fitted.mean), fitted.mean),
-        "none": (np.zeros_like(fitted.mean), np.ones_like(fitted.scale)),
-    }
-    shift, scale = zip(
-        *((choices[how][0][k], choices[how][1][k]) for k, how in enumerate(scalings)), strict=True
+    names = target_names(y)
+    fitted = Standardizer.fit(y, weights, reach=TARGET_REACH if robust else None, names=names)
+    how = np.asarray(likelihood.scalings if normalize else ["none"] * len(names))
+    shift = np.where(how == "location-scale", fitted.mean, 0.0)
+    scale = np.select(
+        [how == "location-scale", how == "scale"], [fitted.scale, fitted.mean], default=1.0
     )
-    return Standardizer(np.asarray(shift), np.asarray(scale))
+    if fitted.low is None or fitted.high is None:
+        return Standardizer(shift, scale)
+    columns = y.reshape(len(y), -1)
+    parts = getattr(likelihood, "likelihoods", (likelihood,) * len(names))
+    bounds = [
+        _bounds(part, column, low, high)
+        for part, column, low, high in zip(parts, columns.T, fitted.low, fitted.high, strict=True)
+    ]
+    low, high = np.transpose(bounds)
+    if ((columns >= low) & (columns <= high)).all():
+        return Standardizer(shift, scale)
+    scaler = Standardizer(shift, scale, low, high)
+    note_wild_values(y, scaler, names, FITTED, rows)
+    return scaler
+
+
+def _bounds(part: Any, y: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Where the values of one target are clipped; infinities on the sides that have none wild."""
+    smallest, largest = getattr(part, "support", (-np.inf, np.inf))
+    if np.isfinite(largest):  # a rate
+        return -np.inf, np.inf
+    if getattr(part, "has_counts", False):
+        low, high = np.ceil(low), np.floor(high)
+    elif smallest == 0:  # a positive number may be far out in its logarithm, too
+        logs = Standardizer.fit(np.log(y[y > 0]), reach=TARGET_REACH).low  # rounded ones may be 0
+        low = 0.0 if logs is None else float(np.exp(logs[0]))
+    return (low if y.min() < low else -np.inf), (high if y.max() > high else np.inf)

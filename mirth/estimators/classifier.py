@@ -63,6 +63,9 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         Factor of the log likelihood of each class, 1 where none is given; it multiplies
         ``sample_weight``. ``"balanced"`` is rows / (classes * rows of the class): as if all
         classes were equally frequent, which the probabilities then say as well.
+    robust_scaling : bool, default=True
+        Scale without wild values of X, which are no part of their column, and clip these; a
+        warning names them (``docs/wild_values.md``). False scales by all values.
     random_state : int, RandomState or None, default=None
         Seed; the same int gives the same draws on CPU.
     verbose : int or bool, default=False
@@ -129,6 +132,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         n_members: int = 10,
         validation_fraction: float = 0.1,
         class_weight: Mapping[Any, float] | str | None = None,
+        robust_scaling: bool = True,
         random_state: Any = None,
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
@@ -146,6 +150,7 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         self.n_members = n_members
         self.validation_fraction = validation_fraction
         self.class_weight = class_weight
+        self.robust_scaling = robust_scaling
         self.random_state = random_state
         self.verbose = verbose
         self.run_directory = run_directory
@@ -172,14 +177,15 @@ class BNNClassifier(ClassifierMixin, BaseBNN):
         BNNClassifier
             The fitted estimator.
         """
-        X, y, sample_weight = self._validate_fit(X, y, sample_weight)
+        X, y, sample_weight, rows = self._validate_fit(X, y, sample_weight)
         check_classification_targets(y)
         self.classes_, encoded = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y has only one class ({self.classes_[0]!r}); a classifier needs at least two."
             )
-        return self._fit(X, encoded, self._resolve_likelihood(), self._weigh(y, sample_weight))
+        weights = self._weigh(y, sample_weight)
+        return self._fit(X, encoded, self._resolve_likelihood(), weights, rows)
 
     def _weigh(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         """Multiply the weights of the rows by those of their classes."""

@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from mirth.estimators._base import BaseBNN
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
 from mirth.estimators._views import PredictiveViews
-from mirth.estimators.resolution import find_grids, rounded
+from mirth.estimators._wild import tame
+from mirth.estimators.resolution import find_grids, on_grids, rounded
 from mirth.inference import MILE, Monitor
 from mirth.model import AutoPrior, Likelihood, Prior
 from mirth.prediction import Predictive
@@ -74,6 +75,9 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         those of recorded values (:class:`mirth.likelihoods.Rounded`). "auto" finds it where values
         repeat and the step is a tenth of the standard deviation or more; None takes the target as
         exact. A sequence has one for each target.
+    robust_scaling : bool, default=True
+        Scale without wild values of X and y, which are no part of their column, and clip these; a
+        warning names them (``docs/wild_values.md``). False scales by all values.
     random_state : int, RandomState or None, default=None
         Seed; the same int gives the same draws on CPU.
     verbose : int or bool, default=False
@@ -154,6 +158,7 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         validation_fraction: float = 0.1,
         normalize_y: bool = True,
         resolution: Any = "auto",
+        robust_scaling: bool = True,
         random_state: Any = None,
         verbose: int | bool = False,
         run_directory: str | Path | None = None,
@@ -172,6 +177,7 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         self.validation_fraction = validation_fraction
         self.normalize_y = normalize_y
         self.resolution = resolution
+        self.robust_scaling = robust_scaling
         self.random_state = random_state
         self.verbose = verbose
         self.run_directory = run_directory
@@ -198,22 +204,17 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         BNNRegressor
             The fitted estimator.
         """
-        X, y, sample_weight = self._validate_fit(X, y, sample_weight)
-        if y.dtype.kind not in "fiub":
-            raise ValueError(
-                f"y holds text ({y.flat[0]!r}, ...); a regressor needs numbers. For labels use "
-                "BNNClassifier."
-            )
+        X, y, sample_weight, rows = self._validate_fit(X, y, sample_weight)
         check_varies(y)
         likelihood = resolve_likelihood(self.likelihood, y.shape[1:])
-        grids = find_grids(self.resolution, likelihood, y)
+        grids = find_grids(self.resolution, likelihood, tame(y) if self.robust_scaling else y)
         rounded(likelihood, grids).check_targets(y)
-        scalings = likelihood.scalings if self.normalize_y else ["none"] * len(likelihood.scalings)
-        self.y_scaler_ = fit_scaling(scalings, y, sample_weight)
+        options: Any = {"normalize": self.normalize_y, "robust": self.robust_scaling, "rows": rows}
+        self.y_scaler_ = on_grids(fit_scaling(likelihood, y, sample_weight, **options), grids)
         likelihood = rounded(likelihood, grids, self.y_scaler_)
         steps = [grid and grid.step for grid in grids]
         self.resolution_ = steps if y.ndim == 2 else steps[0]
-        return self._fit(X, self._scaled_target(y), likelihood, sample_weight)
+        return self._fit(X, self._scaled_target(y), likelihood, sample_weight, rows)
 
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:
         return self.y_scaler_.transform(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -227,6 +228,32 @@ def rounded(
     kinds = likelihood.likelihoods if isinstance(likelihood, Independent) else [likelihood]
     each = [_one(kind, *unit) for kind, unit in zip(kinds, units, strict=True)]
     return Independent(tuple(each)) if isinstance(likelihood, Independent) else each[0]
+
+
+def on_grids(scaler: Standardizer, grids: Sequence[Grid | None]) -> Standardizer:
+    """Clip rounded targets to values of their grid.
+
+    Parameters
+    ----------
+    scaler : Standardizer
+        Scaling of the targets, which may clip wild ones.
+    grids : sequence of Grid or None
+        One for each target.
+
+    Examples
+    --------
+    >>> scaler = Standardizer(*(np.array([v]) for v in (0.0, 1.0, -9.3, 9.3)))
+    >>> on_grids(scaler, [Grid(0.5, 0.0)]).high
+    array([9.])
+    """
+    if scaler.low is None or scaler.high is None or not any(grids):
+        return scaler
+    low, high = scaler.low.copy(), scaler.high.copy()
+    for k, grid in enumerate(grids):
+        if grid:  # bounds may be infinite, and stay so
+            low[k] = grid.origin + grid.step * np.ceil((low[k] - grid.origin) / grid.step)
+            high[k] = grid.origin + grid.step * np.floor((high[k] - grid.origin) / grid.step)
+    return dataclasses.replace(scaler, low=low, high=high)
 
 
 def _one(

@@ -123,6 +123,7 @@ class ModelSection(Section):
         default=PRIOR_SECTIONS["auto"](), description="Prior of the weights and biases, by name."
     )
     normalize_y: bool = config_field(BNNRegressor, "normalize_y")
+    robust_scaling: bool = config_field(BNNRegressor, "robust_scaling")
     resolution: Any = Field(
         default="auto",
         description=parameters(BNNRegressor)["resolution"].text,

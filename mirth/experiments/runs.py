@@ -224,6 +224,7 @@ def _fit(
         model.hidden_layer_sizes,
         activation=model.activation,
         prior=model.prior.build(),
+        robust_scaling=model.robust_scaling,
         method=config.method.build(),
         n_members=config.n_members,
         validation_fraction=config.data.validation_fraction,

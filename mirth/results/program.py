@@ -186,6 +186,9 @@ def predictive_program(
     def program(x: PyTree[Float[Array, "data ..."]]) -> dict[str, Array]:
         full = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32), joined)
         if x_scaler is not None:
+            if x_scaler.low is not None and x_scaler.high is not None:
+                with np.errstate(over="ignore"):  # bounds beyond float32 bound nothing
+                    x = jnp.clip(x, np.float32(x_scaler.low), np.float32(x_scaler.high))
             x = (x - np.float32(x_scaler.mean)) / np.float32(x_scaler.scale)
         outputs = jax.lax.map(lambda params: model.outputs(params, x), full)
         return summarize(model.likelihood, outputs, weights)

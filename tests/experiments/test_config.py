@@ -86,6 +86,7 @@ CASES = {
     "model.prior.smooth_scale": (True, -1.0),
     "model.normalize_y": (1, None),
     "model.resolution": (True, 0.0),
+    "model.robust_scaling": (1, None),
     "method": ("mile", None),
     **{f"method.{name}": case for name, case in MILE.items()},
     **{f"method.start.{name}": case for name, case in START.items()},
