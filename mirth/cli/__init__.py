@@ -24,6 +24,11 @@ app = typer.Typer(
 )
 app.add_typer(runs)
 
+Resolution = Annotated[
+    str | None,
+    typer.Option(help="Step of a rounded target, or none; else found.", show_default=False),
+]
+Robust = Annotated[bool, typer.Option(help="Clip wild values, and scale without them.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 
@@ -75,16 +80,8 @@ def fit(
         typer.Option(help="Distribution, such as normal, poisson, ordinal.", show_default=False),
     ] = None,
     weights: Annotated[str, typer.Option(help="Of the chains: equal or stacking.")] = "equal",
-    resolution: Annotated[
-        str | None,
-        typer.Option(help="Step of a rounded target, or none; else found.", show_default=False),
-    ] = None,
-    robust_scaling: Annotated[
-        bool,
-        typer.Option(
-            "--robust-scaling/--no-robust-scaling", help="Clip wild values, and scale without them."
-        ),
-    ] = True,
+    resolution: Resolution = None,
+    robust_scaling: Robust = True,
     bias_check: Annotated[
         bool, typer.Option("--bias-check", help="See if the chains' steps were too long.")
     ] = False,

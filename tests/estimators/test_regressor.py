@@ -292,7 +292,7 @@ def test_the_prior_changes_the_draws(
 def test_no_parameter_is_forgotten() -> None:
     # These change no draw, or are tested where they belong.
     elsewhere = {"verbose", "monitors", "max_time"}
-    elsewhere |= {"run_directory", "checkpoint_seconds", "draws_store"}
+    elsewhere |= {"run_directory", "checkpoint_seconds", "draws_store", "robust_scaling"}
     assert set(CHANGES) | elsewhere == set(inspect.signature(BNNRegressor).parameters)
 
 

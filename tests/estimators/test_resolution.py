@@ -10,7 +10,7 @@ import pytest
 
 import mirth
 from mirth.estimators.resolution import Grid, detect_grid, find_grids, note
-from mirth.likelihoods import Gamma, Independent, Normal, Poisson, Rounded
+from mirth.likelihoods import Gamma, Independent, Normal, Poisson, Rounded, StudentT
 
 RNG = np.random.default_rng(0)
 LATENT = RNG.normal(size=3000)
@@ -180,7 +180,7 @@ def test_without_steps_nothing_changes() -> None:
     np.testing.assert_array_equal(*(fit.posterior_.positions() for fit in fits))
     assert "rounded" not in fits[0].diagnostics_.summary
     exact = mirth.BNNRegressor(**ENSEMBLE, resolution=None).fit(X, RATINGS)
-    assert exact.resolution_ is None and exact.model_.likelihood == Normal()
+    assert exact.resolution_ is None and exact.model_.likelihood == StudentT()
 
 
 def test_a_number_is_in_the_units_of_y() -> None:

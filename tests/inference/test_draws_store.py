@@ -154,7 +154,7 @@ def test_the_estimators_hand_the_place_on(tmp_path: Path, kind: Any) -> None:
         kind(**options).fit(x, y)
     estimator = kind(**options, run_directory=tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirth.estimators._base.judge", lambda posterior: [])
+        patch.setattr("mirth.estimators._base.judge", lambda posterior, **_: [])
         estimator.fit(x, y)
     group = zarr.open_group(open_store(options["draws_store"]), mode="r")
     assert group["logdensity"].shape == (2, 6)
