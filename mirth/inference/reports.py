@@ -206,8 +206,8 @@ class TuningReport:
 
 HELD_OUT, LEFT_OUT, FITTED = "held out", "left out", "fitted"
 _WORDS = {
-    HELD_OUT: "validation rows, which no chain was fitted to",
-    LEFT_OUT: "validation rows, each of them left out of the chains (PSIS-LOO)",
+    HELD_OUT: "validation rows (those that stop an optimisation), to which no chain was fitted",
+    LEFT_OUT: "validation rows (those that stop an optimisation), each left out of the chains",
     FITTED: "validation rows, which the chains were fitted to as well",
 }
 
@@ -216,9 +216,15 @@ _WORDS = {
 class ValidationScores:
     r"""How chains and their starts predict the validation rows, row by row.
 
-    The optimisation of the starts was stopped by these rows, but not fitted to them. Where the
-    chains were, the density of a row is that of the chain without it, by importance sampling:
-    otherwise the chains would be judged by what they have seen.
+    Where the chains were fitted to these rows, the density of a row is that of the chain without
+    it, by importance sampling: otherwise the chains would be judged by what they have seen. The
+    starts were not fitted to them, but one that was optimised is the epoch that predicted them
+    best, so its LPPD is too good by about its own standard error. The standard errors of differences have that in them:
+
+    .. math:: \text{SE}^2 = \frac1N \left( \operatorname{Var}_n (c_n - s_n)
+              + \operatorname{Var}_n s_n \right)
+
+    with the log densities :math:`c_n` of the chain and :math:`s_n` of the start.
 
     Parameters
     ----------
@@ -281,10 +287,8 @@ class ValidationScores:
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Standard error of their difference over the rows; NaN if one has overflowed."""
-        with np.errstate(invalid="ignore"):
-            gain = self.chain - self.start
-            return np.asarray(gain.std(axis=1) / np.sqrt(gain.shape[1]))
+        """Standard error of their difference; NaN if one has overflowed."""
+        return _error_of_difference(self.chain, self.start)
 
     def gain(self, chain_weights: np.ndarray | None = None) -> tuple[float, float]:
         """Compare all chains together with the ensemble that they started from.
@@ -297,14 +301,14 @@ class ValidationScores:
         Returns
         -------
         gain, standard_error : float
-            Difference of the two LPPDs in nats per row, and its standard error over the rows.
+            Difference of the two LPPDs in nats per row, and its standard error.
         """
         weights = np.ones(len(self.chain)) if chain_weights is None else chain_weights
         with np.errstate(invalid="ignore"):
             pooled = logsumexp(self.chain, axis=0, b=(weights / weights.sum())[:, None])
             ensemble = logsumexp(self.start, axis=0) - np.log(len(self.start))
-            gain = pooled - ensemble
-            return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
+            gain = float((pooled - ensemble).mean())
+        return gain, float(_error_of_difference(pooled, ensemble))
 
     @property
     def rows(self) -> str:
@@ -314,6 +318,13 @@ class ValidationScores:
     def take_chains(self, chains: np.ndarray) -> ValidationScores:
         """Give the scores of some chains."""
         return dataclasses.replace(self, start=self.start[chains], chain=self.chain[chains])
+
+
+def _error_of_difference(chain: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Standard error of the mean difference over rows by which the start was chosen."""
+    with np.errstate(invalid="ignore"):
+        variance = (chain - start).var(axis=-1) + start.var(axis=-1)
+        return np.asarray(np.sqrt(variance / start.shape[-1]))
 
 
 def joined_scores(scores: Sequence[ValidationScores | None]) -> ValidationScores | None:

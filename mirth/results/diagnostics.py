@@ -33,6 +33,7 @@ _WIDTH = 100  # of the lines that are printed
 _HELP = "Look at diagnostics_; a longer warm-up or another random_state often helps."
 _TOLERANCE = 0.05  # nats per row that are lost without a word, as for a single chain
 _STANDARD_ERRORS = 3.0  # and by chance: a judgement of a few dozen rows must not cry wolf
+_CLEAR = 2.0  # standard errors from which a gain is called one
 _MANY_GUESSES = 0.1  # share of densities that is worth a word
 _MIN_DRAWS = 16  # four parts of four draws each for the chain-wise split R-hat
 
@@ -187,21 +188,19 @@ def judged_by(posterior: Posterior) -> str:
     if scores is None:
         return ""
     gain, error = scores.gain(posterior.chain_weights)
-    better = (
-        "predict worse than the ensemble that they started from, by"
-        if loses_to_start(posterior)
-        else "have gained over the ensemble that they started from"
-    )
-    amount = -gain if loses_to_start(posterior) else gain
+    if loses_to_start(posterior):
+        how = f"worse than the ensemble that they started from, by {-gain:.3f} ± {error:.3f}"
+    elif gain > _CLEAR * error:
+        how = f"better than the ensemble that they started from, by {gain:.3f} ± {error:.3f}"
+    else:
+        how = f"about as well as the ensemble that they started from ({gain:+.3f} ± {error:.3f})"
     guess = (
         f" {scores.unreliable:.0%} of these densities are a guess, rather too high (Pareto k above "
         "0.7)."
         if scores.unreliable > _MANY_GUESSES
         else ""
     )
-    return (
-        f"Together they {better} {amount:.3f} ± {error:.3f} nats per row, on {scores.rows}.{guess}"
-    )
+    return f"Together they predict {how}, in nats per row of {scores.rows}.{guess}"
 
 
 def _settled(rhat: np.ndarray, num_effective: np.ndarray) -> list[ChainVerdict]:

@@ -52,7 +52,7 @@ def test_a_fit_that_loses_warns() -> None:
     said = [str(w.message) for w in caught if issubclass(w.category, mirth.MirthWarning)]
     worse = [text for text in said if "Together they predict worse than the ensemble" in text]
     assert len(worse) == 1 and "number of columns (96)" in worse[0]
-    assert "60 validation rows, each of them left out" in worse[0]
+    assert "60 validation rows (those that stop an optimisation), each left out" in worse[0]
     assert "Together they predict worse" in model.diagnostics_.summary
     # The warning is right.
     X, y = expanded(500, rng)

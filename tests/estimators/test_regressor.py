@@ -176,7 +176,7 @@ def test_diagnostics_print_a_line_per_chain(regressor: BNNRegressor) -> None:
     assert diagnostics is regressor.diagnostics_  # computed once
     assert diagnostics.notes == ()
     assert diagnostics.chain_weights is None
-    assert diagnostics.judged_by.startswith("Together they have gained over the ensemble")
+    assert diagnostics.judged_by.startswith("Together they predict ")
     assert diagnostics.judged_by in diagnostics.summary
     for name in {field.name for field in dataclasses.fields(diagnostics)} - {
         "notes",

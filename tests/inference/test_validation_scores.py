@@ -55,19 +55,25 @@ def test_what_overflowed_is_ruled_out() -> None:
     scores = ValidationScores.of(np.zeros((2, 5)), draws)
     assert np.isneginf(scores.chain[0, 1]) and np.isneginf(scores.chain[1, 2])
     assert np.isfinite(np.delete(scores.chain, [1, 2], axis=1)).all()
-    # Differences of 0 and 1, of two rows; infinite ones are not known.
-    start = np.array([[0.0, 0.0], [0.0, 0.0], [-np.inf, 0.0]])
-    chain = np.array([[0.0, 1.0], [-np.inf, 0.0], [-np.inf, 0.0]])
+
+
+def test_the_standard_error_knows_that_the_start_was_chosen() -> None:
+    # Differences of 0 and 1 of two rows; starts of 0, or of 0 and 2; infinite ones are not known.
+    start = np.array([[0.0, 0.0], [0.0, 2.0], [0.0, 0.0], [-np.inf, 0.0]])
+    chain = np.array([[0.0, 1.0], [0.0, 3.0], [-np.inf, 0.0], [-np.inf, 0.0]])
     found = ValidationScores(start, chain, HELD_OUT).standard_error
-    np.testing.assert_array_equal(found, [0.5 / np.sqrt(2), np.nan, np.nan])
+    expected = [np.sqrt(0.25 / 2), np.sqrt((0.25 + 1) / 2), np.nan, np.nan]
+    np.testing.assert_allclose(found, expected)
 
 
 def test_the_gain_is_that_of_mixtures() -> None:
     rng = np.random.default_rng(0)
     start, chain = rng.normal(size=(2, 3, 40))
     scores = ValidationScores(start, chain, HELD_OUT)
-    gains = np.log(np.exp(chain).mean(axis=0)) - np.log(np.exp(start).mean(axis=0))
-    np.testing.assert_allclose(scores.gain(), (gains.mean(), gains.std() / np.sqrt(40)))
+    ensemble = np.log(np.exp(start).mean(axis=0))
+    gains = np.log(np.exp(chain).mean(axis=0)) - ensemble
+    error = np.sqrt((gains.var() + ensemble.var()) / 40)
+    np.testing.assert_allclose(scores.gain(), (gains.mean(), error))
     weights = np.array([0.5, 0.5, 0.0])
     np.testing.assert_allclose(
         scores.gain(weights)[0],
@@ -109,16 +115,22 @@ def test_what_a_run_says_of_its_rows() -> None:
     assert joined.start_as_posterior().scores is None
 
 
-@pytest.mark.parametrize(("gain", "loses"), [(-0.2, True), (-0.04, False), (0.3, False)])
-def test_all_chains_together_are_compared_with_the_ensemble(gain: float, loses: bool) -> None:
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (-0.2, "worse than the ensemble that they started from, by 0.200 ± 0.000"),
+        (-0.04, "about as well as the ensemble that they started from (-0.040 ± 0.000)"),
+        (0.3, "better than the ensemble that they started from, by 0.300 ± 0.000"),
+    ],
+)
+def test_all_chains_together_are_compared_with_the_ensemble(gain: float, said: str) -> None:
+    loses = "worse" in said
     posterior = fitted(n_samples=5)
     start = np.zeros((2, 50))
     scores = ValidationScores(start, start + gain, HELD_OUT)
     posterior = dataclasses.replace(posterior, scores=scores, lppd_chain=posterior.lppd_start)
     assert loses_to_start(posterior) is loses
-    said = judged_by(posterior)
-    assert ("predict worse than the ensemble" in said) is loses
-    assert f"{gain if not loses else -gain:.3f} ± 0.000 nats per row, on 50 validation rows" in said
+    assert f"Together they predict {said}, in nats per row of 50 " in judged_by(posterior)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         judge(posterior, advice="Do this.")
