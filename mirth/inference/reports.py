@@ -219,7 +219,8 @@ class ValidationScores:
     Where the chains were fitted to these rows, the density of a row is that of the chain without
     it, by importance sampling: otherwise the chains would be judged by what they have seen. The
     starts were not fitted to them, but one that was optimised is the epoch that predicted them
-    best, so its LPPD is too good by about its own standard error. The standard errors of differences have that in them:
+    best, so its LPPD is too good by about its own standard error. The standard errors of
+    differences have that in them:
 
     .. math:: \text{SE}^2 = \frac1N \left( \operatorname{Var}_n (c_n - s_n)
               + \operatorname{Var}_n s_n \right)
