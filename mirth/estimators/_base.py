@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from mirth.core.validation import check_flag
 from mirth.data import Dataset, Standardizer
 from mirth.estimators._advice import advice
 from mirth.estimators._archive import write_estimator
@@ -207,6 +208,7 @@ class BaseBNN(JudgedBNN):
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
         """Check the rows once, with at least two of them; give their numbers, too."""
+        check_flag("robust_scaling", self.robust_scaling)
         with text_explained():
             X, y = validate_data(
                 self,

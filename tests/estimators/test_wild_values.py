@@ -107,3 +107,9 @@ def test_many_are_counted_and_columns_out_of_range_refused() -> None:
     assert said.startswith("7 wild values are clipped: ") and ", and 2 more. " in said
     with pytest.raises(ValueError, match=r"^column 1 of X has .* divide the column"):
         fit(X * [1, 1e300, 1], Y)
+
+
+@pytest.mark.parametrize("kind", [mirth.BNNRegressor, mirth.BNNClassifier])
+def test_the_option_is_a_truth_value(kind: Any) -> None:
+    with pytest.raises(TypeError, match="^robust_scaling='yes'"):
+        kind(**OPTIONS, robust_scaling="yes").fit(X, Y > 0)
