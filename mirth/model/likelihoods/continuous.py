@@ -7,14 +7,16 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtri
 from jaxtyping import Array, Float
 
+from mirth.core.roots import find_root
 from mirth.core.types import Key
 from mirth.core.validation import check_real
 from mirth.model.likelihoods.base import Outputs, Rows, normal_log_prior
 from mirth.model.likelihoods.cells import laplace_log_mean, smooth_log_mean
 from mirth.model.likelihoods.normal import ClosedQuantile, WithCells
-from mirth.model.likelihoods.numerics import log_gamma_ratio, student_t_cdf
+from mirth.model.likelihoods.numerics import log_gamma_ratio, log_one_plus, student_t_cdf
 
 _LEAST_DEGREES = 2.0  # the variance is finite above
 _RAW_DEGREES = 2.0  # first value and prior mean: 9.4 degrees of freedom
@@ -85,7 +87,7 @@ class StudentT(WithCells):
 
     def standard_log_prob(self, z: Rows, outputs: Outputs) -> Rows:
         degrees = self.degrees(outputs)
-        tail = jnp.log1p(z**2 / degrees)
+        tail = log_one_plus(z**2 / degrees)
         return log_gamma_ratio(degrees / 2) - 0.5 * (
             jnp.log(degrees * math.pi) + (degrees + 1) * tail
         )
@@ -100,8 +102,33 @@ class StudentT(WithCells):
     def standard_cdf(self, z: Rows, outputs: Outputs) -> Rows:
         return student_t_cdf(z, self.degrees(outputs))
 
+    def bracket(self, outputs: Outputs, level: Float[Array, "..."] | float) -> tuple[Rows, Rows]:
+        r"""Two values with the quantile of each row between them.
+
+        It lies between those of 2 degrees of freedom, :math:`(2p - 1) / \sqrt{2 p (1 - p)}`, and of
+        the Normal.
+        """
+        location, scale = self.location(outputs), self.scale(outputs)
+        low, high = _standard_bracket(jnp.asarray(level, outputs.dtype))
+        return location + scale * low, location + scale * high
+
+    def quantile(self, outputs: Outputs, level: Float[Array, "..."] | float) -> Rows:
+        # By the lower tail, which has all its digits; the upper one is 1 - P.
+        level = jnp.asarray(level, outputs.dtype)
+        tail = jnp.minimum(level, 1 - level)
+        ends = jnp.broadcast_arrays(*_standard_bracket(tail), outputs[..., 0])[:2]
+        standard = find_root(lambda z: self.standard_cdf(z, outputs) - tail, *ends)
+        return self.location(outputs) + jnp.sign(level - 0.5) * -standard * self.scale(outputs)
+
     def standard_log_mean(self, z: Rows, half: Rows, outputs: Outputs) -> Rows:
         return smooth_log_mean(lambda at: self.standard_log_prob(at, outputs), z, half, _NODES)
+
+
+def _standard_bracket(level: Float[Array, "..."]) -> tuple[Array, Array]:
+    """Quantiles of the Normal and of Student's t with 2 degrees of freedom, in order."""
+    heavy = (2 * level - 1) / jnp.sqrt(2 * level * (1 - level))
+    light = ndtri(level)
+    return jnp.minimum(heavy, light), jnp.maximum(heavy, light)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 _SERIES_FROM = 8.0  # the first term that is left out is 1e-10 there
 _MAX_EXPONENT = 80.0  # e^80 is finite in float32
 
+_LOG_SERIES_TO = 0.5  # the first term that is left out is 1e-8 of the logarithm there
 _FARTHEST = 1e18  # its square is finite in float32
 _FALL = 14.0
 _HALF_LEGENDRE = tuple(
@@ -59,6 +60,32 @@ def deviance(log_ratio: Values) -> Values:
     5.016...e-05
     """
     return jnp.expm1(jnp.minimum(log_ratio, _MAX_EXPONENT)) - log_ratio
+
+
+@jax.custom_jvp
+def log_one_plus(x: Values) -> Values:
+    r"""log(1 + x) of x from 0 on, to 2e-7 of its value.
+
+    By :math:`2 \operatorname{artanh}(x / (2 + x))` where 1 + x is rounded too much. With
+    ``jnp.log1p`` in a Student's t log density, a gradient of a network of four layers of 16 takes
+    1.2 times as long on a CPU.
+
+    Examples
+    --------
+    >>> log_one_plus(jnp.array([0.0, 1e-6, 1.0]))
+    Array([0.000000e+00, 9.999995e-07, 6.931472e-01], dtype=float32)
+    """
+    ratio = x / (2 + x)
+    square = ratio**2
+    series = 1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9))
+    series = 2 * ratio * (1 + square * series)
+    return jnp.where(x < _LOG_SERIES_TO, series, jnp.log(1 + x))
+
+
+@log_one_plus.defjvp
+def _log_one_plus_jvp(primals: tuple[Values], tangents: tuple[Values]) -> tuple[Values, Values]:
+    (x,), (x_dot,) = primals, tangents
+    return log_one_plus(x), x_dot / (1 + x)
 
 
 def log_gamma_ratio(x: Values) -> Values:
