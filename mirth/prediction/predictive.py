@@ -342,7 +342,7 @@ class Predictive:
 
         with X and X' independent from the mixture: of Normals in closed form [1]_, else adaptive
         quadrature, of counts and rounded values a sum (over more than 512 by every k-th term), with
-        some 50 to 500 evaluations of the distribution function for each draw and row.
+        some 200 to 500 evaluations of the distribution function for each draw and row.
 
         Parameters
         ----------

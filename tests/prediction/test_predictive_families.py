@@ -97,6 +97,41 @@ def test_crps_is_that_of_a_fine_grid(name: str) -> None:
     np.testing.assert_allclose(predictive.crps(y), expected, rtol=5e-3)
 
 
+@pytest.mark.parametrize("degrees", [-9.0, 1.0])  # raw ones: 2.0001 and 4.7
+def test_crps_of_heavy_tails_is_that_of_a_fine_rule(degrees: float) -> None:
+    """Against 4800 nodes in float64, to 1e-4 of the spread: narrow, wide and far mixtures."""
+    rng = np.random.default_rng(1)
+    table = rng.normal(size=(1, 40, NUM_ROWS, 2)) * [1.0, 0.5] - [0.0, 1.0]
+    table[..., 0] *= np.array([0.01, 0.3, 1.0, 5.0])
+    table = table.astype(np.float32)
+    network = FunctionalNetwork(
+        init=lambda key, x: {"table": jnp.zeros(table.shape[2:])},
+        apply=lambda params, x: jnp.matmul(x, params["table"], precision="highest"),
+    )
+    draws = {
+        "network": {"table": table},
+        "shared": np.full((1, 40, 1), degrees, np.float32),
+    }
+    dist = Predictive(Model(network, FAMILIES["student_t"]), draws, np.eye(NUM_ROWS))
+    y = np.array([0.1, 3.0, -0.5, 200.0], np.float32)  # the last beyond the nodes
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+    expected = np.empty(NUM_ROWS)
+    for row, at in enumerate(y.astype(float)):
+        locations, raw = table[0, :, row].astype(float).T[..., None]
+        part = scipy.stats.t(2 + np.exp(degrees), locations, np.logaddexp(0, raw) + 1e-3)
+        # Gauss-Legendre in t of z = sinh(t), panel by panel, with an edge at the step.
+        edges = np.sort(np.append(np.linspace(-12, 12, 241), np.arcsinh(at)))
+        half = np.diff(edges)[:, None] / 2
+        t = (edges[:-1, None] + half * (1 + nodes)).ravel()
+        z, factors = np.sinh(t), (half * weights).ravel() * np.cosh(t)
+        below, above = part.cdf(z).mean(0), part.sf(z).mean(0)
+        expected[row] = np.where(z < at, below, above) ** 2 @ factors
+    spread = (dist.quantile(0.84) - dist.quantile(0.16)) / 2
+    assert (np.abs(dist.crps(y) - expected) < 1e-4 * spread).all()
+    assert (np.abs(dist.crps(y) - expected)[:3] < 1e-5 * spread[:3]).all()  # no far one
+    assert np.isinf(dist.crps([np.inf, -np.inf, 0.0, 0.0])).tolist() == [True, True, False, False]
+
+
 def test_crps_of_one_component_is_the_closed_form_of_others() -> None:
     """Against scoringrules, with wide counts whose sum skips terms."""
     location, raw = 12.0, 0.3
