@@ -52,6 +52,21 @@ def test_scaled_table(numbers: mirth.Posterior, scaled: Any, tmp_path: Path) -> 
     assert set(called(path, scaled[0])) == {"mean", "std"}
 
 
+@pytest.fixture(scope="module")
+def heavy_tails(scaled: Any) -> mirth.Posterior:
+    model = mirth.Model(mirth.MLP((2,), num_outputs=2), mirth.likelihoods.StudentT())
+    return infer(model, scaled[0][:80], scaled[1][:80], START)
+
+
+def test_quantiles_of_a_likelihood_without_closed_ones(
+    heavy_tails: mirth.Posterior, scaled: Any, tmp_path: Path
+) -> None:
+    export(heavy_tails, tmp_path / "a.stablehlo", 2, quantiles=(0.01, 0.6))
+    found = called(tmp_path / "a.stablehlo", scaled[0])
+    expected = predictive(heavy_tails, scaled[0]).quantile([0.01, 0.6])
+    np.testing.assert_allclose(found["quantiles"], expected, **CLOSE)
+
+
 def test_units_of_inputs_and_targets(
     numbers: mirth.Posterior, table: Any, scaled: Any, scalers: Any, tmp_path: Path
 ) -> None:
@@ -122,18 +137,25 @@ def test_a_network_that_counts_its_rows(scaled: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow  # the converter takes 20 seconds to import
 def test_onnx(
-    numbers: mirth.Posterior, images: mirth.Posterior, scaled: Any, pixels: Any, tmp_path: Path
+    numbers: mirth.Posterior,
+    heavy_tails: mirth.Posterior,
+    images: mirth.Posterior,
+    scaled: Any,
+    pixels: Any,
+    tmp_path: Path,
 ) -> None:
     pytest.importorskip("jax2onnx")
     runtime = pytest.importorskip("onnxruntime")
-    for posterior, x in ((numbers, scaled[0]), (images, pixels)):
+    for posterior, x in ((numbers, scaled[0]), (heavy_tails, scaled[0]), (images, pixels)):
         export(posterior, tmp_path / "a.onnx", x)
         session = runtime.InferenceSession(str(tmp_path / "a.onnx"))
         names = [output.name for output in session.get_outputs()]
         found = dict(zip(names, session.run(None, {"x": x}), strict=True))
         dist = predictive(posterior, x)
-        if posterior is numbers:
+        if posterior is not images:
             np.testing.assert_allclose(found["mean"], dist.mean(), **CLOSE)
+            quantiles = dist.quantile([0.05, 0.5, 0.95])
+            np.testing.assert_allclose(found["quantiles"], quantiles, **CLOSE)
         else:
             np.testing.assert_allclose(found["probabilities"], dist.probabilities(), atol=1e-5)
 
