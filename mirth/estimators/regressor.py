@@ -16,7 +16,7 @@ from mirth.estimators._base import BaseBNN
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
 from mirth.estimators._views import PredictiveViews
 from mirth.estimators._wild import tame
-from mirth.estimators.resolution import find_grids, on_grids, rounded
+from mirth.estimators.resolution import find_grids, rounded
 from mirth.inference import MILE, Monitor
 from mirth.model import AutoPrior, Likelihood, Prior
 from mirth.prediction import Predictive
@@ -210,7 +210,7 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         grids = find_grids(self.resolution, likelihood, tame(y) if self.robust_scaling else y)
         rounded(likelihood, grids).check_targets(y)
         options: Any = {"normalize": self.normalize_y, "robust": self.robust_scaling, "rows": rows}
-        self.y_scaler_ = on_grids(fit_scaling(likelihood, y, sample_weight, **options), grids)
+        self.y_scaler_ = fit_scaling(likelihood, y, sample_weight, grids=grids, **options)
         likelihood = rounded(likelihood, grids, self.y_scaler_)
         steps = [grid and grid.step for grid in grids]
         self.resolution_ = steps if y.ndim == 2 else steps[0]

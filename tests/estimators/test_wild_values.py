@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import mirth
+from mirth.estimators._targets import fit_scaling
+from mirth.estimators.resolution import Grid
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3))
@@ -98,6 +100,33 @@ def test_a_rounded_target_stays_on_its_grid() -> None:
     model, (said,) = fit(X, y)
     assert "1e+06 in row 7 of y" in said and model.resolution_ == 1.0
     assert model.y_scaler_.high[0] == round(model.y_scaler_.high[0])
+
+
+def test_the_warning_names_the_value_of_the_grid() -> None:
+    y = np.append(np.tile([0.0, 1.0, 2.0, 3.0], 10), 1e6)
+    with pytest.warns(mirth.MirthWarning, match=r"1e\+06 in row 40 of y \(clipped to 4\)"):
+        scaler = fit_scaling(mirth.Normal(), y, None, grids=[Grid(1.0, 0.0)])
+    assert scaler.high == [4.0]
+    with pytest.warns(mirth.MirthWarning, match=r"\(clipped to 4\.2"):
+        fit_scaling(mirth.Normal(), y, None)
+
+
+def test_a_rounded_positive_target_may_be_0() -> None:
+    y = np.round(np.exp(1 + 0.8 * X[:, 0] + 0.3 * RNG.normal(size=200)))
+    assert 0 < (y == 0).sum() < 20
+    model, said = fit(X, y, likelihood="log_normal")
+    assert not said and model.resolution_ == 1.0 and model.y_scaler_.low is None
+    y[3] = 1e6
+    model, (said_one,) = fit(X, y, likelihood="log_normal")
+    assert said_one.startswith("A wild value is clipped: 1e+06 in row 3 of y ")
+    assert not model.y_scaler_.is_beyond(y[y == 0]).any()
+
+
+def test_a_positive_target_may_be_wild_in_its_logarithm() -> None:
+    y = np.exp(1 + 0.5 * X[:, 0] + 0.1 * RNG.normal(size=200))
+    y[5] = 1e-30
+    _, (said,) = fit(X, y, likelihood="log_normal")
+    assert said.startswith("A wild value is clipped: 1e-30 in row 5 of y (clipped to 0.")
 
 
 def test_many_are_counted_and_columns_out_of_range_refused() -> None:
