@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from mirth.estimators._base import BaseBNN
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
 from mirth.estimators._views import PredictiveViews
-from mirth.estimators._wild import tame
+from mirth.estimators._wild import NEW_ROWS, note_wild_values, tame, target_names
 from mirth.estimators.resolution import find_grids, rounded
 from mirth.inference import MILE, Monitor
 from mirth.model import AutoPrior, Likelihood, Prior
@@ -214,9 +214,10 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         likelihood = rounded(likelihood, grids, self.y_scaler_)
         steps = [grid and grid.step for grid in grids]
         self.resolution_ = steps if y.ndim == 2 else steps[0]
-        return self._fit(X, self._scaled_target(y), likelihood, sample_weight, rows)
+        return self._fit(X, self.y_scaler_.transform(y), likelihood, sample_weight, rows)
 
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        note_wild_values(y, self.y_scaler_, target_names(y), NEW_ROWS)
         return self.y_scaler_.transform(y)
 
     def _observed_target(self, y: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,8 @@ def test_a_wild_target(clean: mirth.BNNRegressor, value: float) -> None:
     model, (said,) = fit(X, y)
     assert f"{value:.6g} in row 3 of y (clipped to" in said
     assert model.score(NEW, TRUE) > clean.score(NEW, TRUE) - 0.05
+    with pytest.warns(mirth.MirthWarning, match="in row 3 of y .*The fit had nothing so far out"):
+        model.compress(5, X=X, y=y)
     spoilt, _ = fit(X, y, robust_scaling=False)
     assert spoilt.score(NEW, TRUE) < 0.5
 
@@ -92,6 +96,30 @@ def test_kept_and_exported_models_clip_alike(clean: mirth.BNNRegressor, tmp_path
     clean.export(tmp_path / "a.stablehlo", quantiles=())
     program = jax.export.deserialize(bytearray((tmp_path / "a.stablehlo").read_bytes()))
     np.testing.assert_allclose(program.call(far)["mean"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_saved_before_there_were_bounds_clips_nothing(
+    clean: mirth.BNNRegressor, tmp_path: Path
+) -> None:
+    clean.save(tmp_path / "new.mirth")
+    with (
+        zipfile.ZipFile(tmp_path / "new.mirth") as new,
+        zipfile.ZipFile(tmp_path / "old.mirth", "w") as old,
+    ):
+        for part in new.infolist():
+            content = new.read(part)
+            if part.filename == "manifest.json":
+                record = json.loads(content)
+                del record["parameters"]["robust_scaling"]
+                for scaler in ("x_scaler_", "y_scaler_"):
+                    for bound in ("low", "high"):
+                        del record["fitted"][scaler]["fields"][bound]
+                content = json.dumps(record).encode()
+            old.writestr(part, content)
+    loaded = mirth.load(tmp_path / "old.mirth")
+    assert isinstance(loaded, mirth.BNNRegressor) and loaded.x_scaler_.low is None
+    np.testing.assert_array_equal(loaded.predict(NEW[:4]), clean.predict(NEW[:4]))
+    loaded.predict(1e6 * NEW[:4])  # a warning would be an error
 
 
 def test_a_rounded_target_stays_on_its_grid() -> None:
