@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mirth.core.validation import find_name
 from mirth.data import Standardizer
 from mirth.estimators._wild import FITTED, TARGET_REACH, note_wild_values, target_names
+from mirth.estimators.resolution import Grid, on_grids
 from mirth.model import Independent, MultivariateNormal, NumericLikelihood, SeveralTargets
 from mirth.model.likelihoods import REGRESSION
 
@@ -101,6 +103,7 @@ def fit_scaling(
     normalize: bool = True,
     robust: bool = True,
     rows: np.ndarray | None = None,
+    grids: Sequence[Grid | None] = (),
 ) -> Standardizer:
     """Scale each target as its likelihood allows, and warn of wild ones.
 
@@ -121,6 +124,8 @@ def fit_scaling(
         them is wild.
     rows : array of shape (rows,), optional
         Numbers of the rows, for the warning.
+    grids : sequence of Grid or None, optional
+        What each target is rounded to: a wild one is clipped at a value of it.
 
     Examples
     --------
@@ -146,7 +151,7 @@ def fit_scaling(
     low, high = np.transpose(bounds)
     if ((columns >= low) & (columns <= high)).all():
         return Standardizer(shift, scale)
-    scaler = Standardizer(shift, scale, low, high)
+    scaler = on_grids(Standardizer(shift, scale, low, high), grids)
     note_wild_values(y, scaler, names, FITTED, rows)
     return scaler
 
@@ -159,6 +164,7 @@ def _bounds(part: Any, y: np.ndarray, low: float, high: float) -> tuple[float, f
     if getattr(part, "has_counts", False):
         low, high = np.ceil(low), np.floor(high)
     elif smallest == 0:  # a positive number may be far out in its logarithm, too
-        logs = Standardizer.fit(np.log(y[y > 0]), reach=TARGET_REACH).low  # rounded ones may be 0
+        # One that is rounded may be 0: that is a value of its grid, and has no logarithm.
+        logs = None if (y == 0).any() else Standardizer.fit(np.log(y), reach=TARGET_REACH).low
         low = 0.0 if logs is None else float(np.exp(logs[0]))
     return (low if y.min() < low else -np.inf), (high if y.max() > high else np.inf)

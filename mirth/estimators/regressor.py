@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from mirth.estimators._base import BaseBNN
 from mirth.estimators._targets import check_varies, fit_scaling, resolve_likelihood
 from mirth.estimators._views import PredictiveViews
-from mirth.estimators._wild import tame
-from mirth.estimators.resolution import find_grids, on_grids, rounded
+from mirth.estimators._wild import NEW_ROWS, note_wild_values, tame, target_names
+from mirth.estimators.resolution import find_grids, rounded
 from mirth.inference import MILE, Monitor
 from mirth.model import AutoPrior, Likelihood, Prior
 from mirth.prediction import Predictive
@@ -210,13 +210,14 @@ class BNNRegressor(RegressorMixin, PredictiveViews, BaseBNN):
         grids = find_grids(self.resolution, likelihood, tame(y) if self.robust_scaling else y)
         rounded(likelihood, grids).check_targets(y)
         options: Any = {"normalize": self.normalize_y, "robust": self.robust_scaling, "rows": rows}
-        self.y_scaler_ = on_grids(fit_scaling(likelihood, y, sample_weight, **options), grids)
+        self.y_scaler_ = fit_scaling(likelihood, y, sample_weight, grids=grids, **options)
         likelihood = rounded(likelihood, grids, self.y_scaler_)
         steps = [grid and grid.step for grid in grids]
         self.resolution_ = steps if y.ndim == 2 else steps[0]
-        return self._fit(X, self._scaled_target(y), likelihood, sample_weight, rows)
+        return self._fit(X, self.y_scaler_.transform(y), likelihood, sample_weight, rows)
 
     def _scaled_target(self, y: np.ndarray) -> np.ndarray:
+        note_wild_values(y, self.y_scaler_, target_names(y), NEW_ROWS)
         return self.y_scaler_.transform(y)
 
     def _observed_target(self, y: np.ndarray) -> np.ndarray:

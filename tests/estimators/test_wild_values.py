@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 
 import mirth
+from mirth.estimators._targets import fit_scaling
+from mirth.estimators.resolution import Grid
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3))
@@ -59,6 +63,8 @@ def test_a_wild_target(clean: mirth.BNNRegressor, value: float) -> None:
     model, (said,) = fit(X, y)
     assert f"{value:.6g} in row 3 of y (clipped to" in said
     assert model.score(NEW, TRUE) > clean.score(NEW, TRUE) - 0.05
+    with pytest.warns(mirth.MirthWarning, match="in row 3 of y .*The fit had nothing so far out"):
+        model.compress(5, X=X, y=y)
     spoilt, _ = fit(X, y, robust_scaling=False)
     assert spoilt.score(NEW, TRUE) < 0.5
 
@@ -92,12 +98,63 @@ def test_kept_and_exported_models_clip_alike(clean: mirth.BNNRegressor, tmp_path
     np.testing.assert_allclose(program.call(far)["mean"], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_model_saved_before_there_were_bounds_clips_nothing(
+    clean: mirth.BNNRegressor, tmp_path: Path
+) -> None:
+    clean.save(tmp_path / "new.mirth")
+    with (
+        zipfile.ZipFile(tmp_path / "new.mirth") as new,
+        zipfile.ZipFile(tmp_path / "old.mirth", "w") as old,
+    ):
+        for part in new.infolist():
+            content = new.read(part)
+            if part.filename == "manifest.json":
+                record = json.loads(content)
+                del record["parameters"]["robust_scaling"]
+                for scaler in ("x_scaler_", "y_scaler_"):
+                    for bound in ("low", "high"):
+                        del record["fitted"][scaler]["fields"][bound]
+                content = json.dumps(record).encode()
+            old.writestr(part, content)
+    loaded = mirth.load(tmp_path / "old.mirth")
+    assert isinstance(loaded, mirth.BNNRegressor) and loaded.x_scaler_.low is None
+    np.testing.assert_array_equal(loaded.predict(NEW[:4]), clean.predict(NEW[:4]))
+    loaded.predict(1e6 * NEW[:4])  # a warning would be an error
+
+
 def test_a_rounded_target_stays_on_its_grid() -> None:
     y = np.round(2 * Y)
     y[7] = 1e6
     model, (said,) = fit(X, y)
     assert "1e+06 in row 7 of y" in said and model.resolution_ == 1.0
     assert model.y_scaler_.high[0] == round(model.y_scaler_.high[0])
+
+
+def test_the_warning_names_the_value_of_the_grid() -> None:
+    y = np.append(np.tile([0.0, 1.0, 2.0, 3.0], 10), 1e6)
+    with pytest.warns(mirth.MirthWarning, match=r"1e\+06 in row 40 of y \(clipped to 4\)"):
+        scaler = fit_scaling(mirth.Normal(), y, None, grids=[Grid(1.0, 0.0)])
+    assert scaler.high == [4.0]
+    with pytest.warns(mirth.MirthWarning, match=r"\(clipped to 4\.2"):
+        fit_scaling(mirth.Normal(), y, None)
+
+
+def test_a_rounded_positive_target_may_be_0() -> None:
+    y = np.round(np.exp(1 + 0.8 * X[:, 0] + 0.3 * RNG.normal(size=200)))
+    assert 0 < (y == 0).sum() < 20
+    model, said = fit(X, y, likelihood="log_normal")
+    assert not said and model.resolution_ == 1.0 and model.y_scaler_.low is None
+    y[3] = 1e6
+    model, (said_one,) = fit(X, y, likelihood="log_normal")
+    assert said_one.startswith("A wild value is clipped: 1e+06 in row 3 of y ")
+    assert not model.y_scaler_.is_beyond(y[y == 0]).any()
+
+
+def test_a_positive_target_may_be_wild_in_its_logarithm() -> None:
+    y = np.exp(1 + 0.5 * X[:, 0] + 0.1 * RNG.normal(size=200))
+    y[5] = 1e-30
+    _, (said,) = fit(X, y, likelihood="log_normal")
+    assert said.startswith("A wild value is clipped: 1e-30 in row 5 of y (clipped to 0.")
 
 
 def test_many_are_counted_and_columns_out_of_range_refused() -> None:
